@@ -1,0 +1,72 @@
+"""Write a file or folder wholly or not at all: a temporary name beside the target, then one rename."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mamol.errors import FileMissing, OutputExists, WriteFailed
+
+
+def must_exist(path: Path, what: str) -> Path:
+    """Return `path` if it is there; raises FileMissing with the folder's nearest content otherwise."""
+    if not path.exists():
+        raise FileMissing(f"{what} not found: {path}. Check the path (it is taken relative to {Path.cwd()}).")
+    return path
+
+
+def must_not_exist(path: Path, overwrite: bool = False) -> None:
+    """Raise OutputExists if `path` is there and `overwrite` is False."""
+    if path.exists() and not overwrite:
+        raise OutputExists(f"{path} exists already; choose another name or pass --overwrite.")
+
+
+@contextmanager
+def atomic(path: Path, overwrite: bool = True) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success it is renamed to `path`, on any failure it is removed.
+
+    Works for a file and for a folder (make the folder at the yielded path). Raises OutputExists, and WriteFailed in
+    place of a bare OSError (disk full, no permission).
+    """
+    path = Path(path)
+    must_not_exist(path, overwrite)
+    partial = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.partial{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        if path.is_dir() and partial.is_dir():
+            shutil.rmtree(path)
+        os.replace(partial, path)
+    except OSError as error:
+        if isinstance(error, (WriteFailed, FileMissing)):
+            raise
+        raise WriteFailed(f"could not write {path}: {error.strerror or error}. Nothing was left there.") from error
+    finally:
+        if partial.is_dir():
+            shutil.rmtree(partial, ignore_errors=True)
+        else:
+            partial.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str, overwrite: bool = True) -> None:
+    """Write text atomically."""
+    with atomic(path, overwrite) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any, overwrite: bool = True) -> None:
+    """Write JSON atomically, sorted by nothing (the writer's order is the reader's), NaN refused."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n", overwrite)
+
+
+def sha256_file(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, hexadecimal."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -1,0 +1,114 @@
+"""What a modality is, and the one container in which values and their availability travel.
+
+The letters of every shape in this package:
+
+    B samples or windows   M modalities   C bands of one modality   H, W pixels down and across
+    T time steps           N tokens of one modality   S tokens of one sequence   D width of the transformer
+    E experts              R rank         K classes   P patterns
+
+`available` is True where a value was observed. There is no second convention.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Literal, Protocol
+
+import numpy as np
+
+from mamol.errors import ShapeMismatch, UsageError, unknown
+
+Kind = Literal["grid", "series", "vector"]
+AXES: dict[str, int] = {"grid": 4, "series": 3, "vector": 2}
+
+
+@dataclass(frozen=True)
+class Modality:
+    """One sensor: its name, number of bands, and how one sample of it is laid out.
+
+    `kind`: "grid" (C, H, W), "series" (C, T) or "vector" (C,). `gsd_m`: ground sample distance of the source, metres,
+    None if it has none. `unit`: physical unit of the values, for people.
+    """
+
+    name: str
+    bands: int
+    kind: Kind = "grid"
+    gsd_m: float | None = None
+    unit: str = ""
+    length: int = 1
+    """Time steps of a series; 1 otherwise."""
+
+    def __post_init__(self) -> None:
+        if self.bands < 1:
+            raise UsageError(f"modality '{self.name}' has {self.bands} bands; it needs at least one.")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples or windows on one ground, each modality with its own availability.
+
+    `values[m]`: float32, (B, C, H, W) for a grid, (B, C, T) for a series, (B, C) for a vector.
+    `available[m]`: bool, the same shape without the band axis: (B, H, W), (B, T), (B,).
+    Values where `available` is False may be anything, also NaN; nothing may depend on them.
+    """
+
+    values: Mapping[str, np.ndarray]
+    available: Mapping[str, np.ndarray]
+
+    def __post_init__(self) -> None:
+        for name, value in self.values.items():
+            expected = value.shape[:1] + value.shape[2:]
+            got = self.available[name].shape if name in self.available else None
+            if got != expected:
+                raise ShapeMismatch(
+                    f"modality '{name}' has values of shape {value.shape} and availability of shape {got}; "
+                    f"availability must be {expected}, the values' shape without the band axis."
+                )
+
+    def __len__(self) -> int:
+        return next(iter(self.values.values())).shape[0]
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.values)
+
+    def only(self, present: Iterable[str]) -> Batch:
+        """Return the batch as if only the modalities in `present` had been observed; the values are not copied."""
+        kept = set(present)
+        for name in kept - set(self.values):
+            raise unknown("modality", name, self.values)
+        hidden = {m: a if m in kept else np.zeros_like(a) for m, a in self.available.items()}
+        return replace(self, available=hidden)
+
+    def pattern(self, order: Iterable[str]) -> np.ndarray:
+        """Return which modalities each sample has anywhere, bool (B, M), columns in `order`."""
+        return np.stack([self.available[m].reshape(len(self), -1).any(axis=1) for m in order], axis=1)
+
+    def take(self, index: np.ndarray | slice) -> Batch:
+        """Return the samples at `index` (integers, booleans or a slice along B)."""
+        return Batch({m: v[index] for m, v in self.values.items()}, {m: a[index] for m, a in self.available.items()})
+
+
+class Predictor(Protocol):
+    """Anything that classifies a batch: MaMOL, a forest, a stranger's model.
+
+    `predict` returns probabilities, float32: (B, K) for samples, (B, K, H, W) for grids of any height and width; NaN
+    in every class where a grid's pixel has no modality at all. It raises AllModalitiesMissing if a whole sample has
+    none, and never depends on values that are not available nor on the order of the modalities.
+    """
+
+    modalities: tuple[str, ...]
+    classes: tuple[str, ...]
+
+    def predict(self, batch: Batch) -> np.ndarray: ...
+
+
+def patterns(modalities: Iterable[str]) -> list[tuple[str, ...]]:
+    """List the 2^M - 1 non-empty sets of modalities, the full one first, single ones last.
+
+    >>> patterns(["hsi", "lidar"])
+    [('hsi', 'lidar'), ('hsi',), ('lidar',)]
+    """
+    names = tuple(modalities)
+    return [chosen for size in range(len(names), 0, -1) for chosen in combinations(names, size)]
