@@ -1,0 +1,272 @@
+"""Every setting of a run, with its default: the only home of a default.
+
+A run is one TOML file (only what differs) plus `--set section.key=value`. Unknown keys are errors that name the
+nearest known one. The resolved configuration lies beside every checkpoint and record.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mamol.errors import ConfigError, FileMissing, unknown
+
+Unit = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[int, Field(ge=1)]
+Target = Literal["q", "k", "v", "out", "fc1", "fc2", "ffn"]
+
+
+class Section(BaseModel):
+    """A group of settings: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class DataConfig(Section):
+    """How values are prepared. Statistics come from training pixels only."""
+
+    compress: int = Field(40, ge=0)
+    """Principal components kept of a modality with more bands than this; 0 keeps all bands."""
+    unit_spectrum: bool = False
+    """Divide each spectrum with more than `compress` bands by its length first (illumination)."""
+
+
+class TokenConfig(Section):
+    """How a modality becomes tokens (METHOD 3, "Tokens")."""
+
+    window_px: Positive = 16
+    """Side of a window (dense) or patch (centre) on the scene's grid, pixels."""
+    token_px: Positive = 2
+    """Side of one token, pixels; divides window_px."""
+    stem: Positive = 48
+    """Channels of the per-pixel stem."""
+    placeholder: Literal["none", "zeros", "ones", "mean", "learned"] = "none"
+    """What stands for a missing modality; "none" leaves its tokens out of attention."""
+
+    @model_validator(mode="after")
+    def _divides(self) -> TokenConfig:
+        if self.window_px % self.token_px:
+            raise ValueError(f"window_px {self.window_px} is not a multiple of token_px {self.token_px}")
+        return self
+
+
+class BackboneConfig(Section):
+    """The `scene` backbone: a pre-norm ViT, pretrained without labels and then frozen."""
+
+    path: str = ""
+    """Folder of a backbone made by `mamol pretrain`; "" pretrains one at the start of training."""
+    width: Positive = 96
+    depth: Positive = 4
+    heads: Positive = 4
+    mlp_ratio: Positive = 4
+    freeze: bool = True
+    """False trains the whole network (a baseline, not the method)."""
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> BackboneConfig:
+        if self.width % (4 * self.heads) and (self.width % self.heads or self.width % 4):
+            raise ValueError(f"width {self.width} must be a multiple of 4 and of heads {self.heads}")
+        return self
+
+
+class PretrainConfig(Section):
+    """Label-free pretraining: predict masked tokens and masked whole modalities."""
+
+    steps: int = Field(600, ge=0)
+    """0 leaves the backbone at its random start."""
+    batch: Positive = 64
+    lr: float = Field(1e-3, gt=0)
+    mask_tokens: Unit = 0.5
+    """Share of the tokens hidden and predicted."""
+    mask_modality: Unit = 0.3
+    """Chance that a whole modality of a sample is hidden and predicted from the others."""
+    drop_modality: Unit = 0.2
+    """Chance that a modality is left out altogether, so that the backbone knows every pattern."""
+
+
+class ExpertConfig(Section):
+    """The mixture of LoRA experts (METHOD 2 and 3)."""
+
+    targets: tuple[Target, ...] = ("q", "k", "v", "out", "fc1", "fc2")
+    """Beside which frozen Linear layers, or "ffn" for the whole feed-forward block (the paper)."""
+    layers: tuple[int, ...] | Literal["all"] = "all"
+    shared_rank: int = Field(16, ge=0)
+    """Rank of the one shared expert, always on; 0 leaves it out."""
+    specific_rank: int = Field(4, ge=0)
+    """Rank of each modality's own expert; 0 leaves them out."""
+    dynamic_rank: int = Field(4, ge=0)
+    n_dynamic: int = Field(2, ge=0)
+    top_k: Positive = 1
+    alpha: float = Field(16.0, gt=0)
+    """Scale of an expert of rank r: alpha / r."""
+    scope: Literal["all", "own"] = "all"
+    """Tokens a modality-specific expert acts on: all, or its own modality's."""
+    init_b: Literal["zero", "normal"] = "zero"
+    """ "zero": an untrained mixture changes nothing; "normal": as the paper's code."""
+    projection: bool = False
+    """GELU and a dense projection after the sum of experts, as the paper's code; only with targets = ["ffn"]."""
+    specific_gate: Literal["mask", "embedding"] = "mask"
+    """ "embedding": threshold of a learned embedding at 0.5, as the paper's code."""
+    path: Literal["auto", "low-rank", "folded"] = "auto"
+
+
+class RouterConfig(Section):
+    """The dynamic router."""
+
+    input: Literal["pattern", "pattern+content", "content"] = "pattern"
+    code_dim: Positive = 8
+    """Width of psi, the embedded availability."""
+    hidden: Positive = 32
+    temperature: float = Field(1.0, ge=0.3)
+    balance: float = Field(0.0, ge=0)
+    """Weight of the load-balancing loss."""
+
+
+class ModelConfig(Section):
+    """How tokens are fused and what is classified."""
+
+    fusion: Literal["joint", "late"] = "joint"
+    task: Literal["dense", "centre"] = "dense"
+    """Scenes: "dense" classifies every pixel of a window, "centre" the middle pixel of a patch (the paper)."""
+    head_hidden: Positive = 96
+    dropout: Unit = 0.1
+
+
+class TrainConfig(Section):
+    """The training loop."""
+
+    steps: Positive = 1500
+    batch: Positive = 32
+    lr: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.02, ge=0)
+    betas: tuple[float, float] = (0.9, 0.98)
+    warmup: Unit = 0.1
+    """Share of the steps with a rising learning rate."""
+    decay: Literal["linear", "cosine"] = "cosine"
+    clip: float = Field(1.0, gt=0)
+    label_smoothing: Unit = 0.05
+    class_balance: Unit = 0.3
+    """Power of the inverse class frequency in the loss; 0 is plain cross-entropy."""
+    patterns: Literal["none", "dropout", "uniform"] = "uniform"
+    """How modalities go missing in training (PROTOCOL 3)."""
+    missing_rate: Unit = 0.5
+    """Chance that a modality is dropped; only for patterns = "dropout"."""
+    distill: float = Field(0.0, ge=0)
+    """Weight of self-distillation from all present modalities to a subset."""
+    more_vs_fewer: float = Field(0.0, ge=0)
+    """Weight of max(0, L(more) - L(fewer)) [SimMLM, 2507.19264]."""
+    mixup: Unit = 0.0
+    """Share of steps whose batch is mixed with itself (one-label samples only)."""
+    band_noise: float = Field(0.1, ge=0)
+    """Standard deviation of the noise added to normalised values."""
+    ema: Unit = 0.99
+    """Decay of the running mean of the weights that is evaluated and kept; 0 keeps the last weights."""
+    eval_every: Positive = 100
+    patience: Positive = 8
+    """Evaluations without a better validation score before stopping."""
+    precision: Literal["no", "fp16", "bf16"] = "no"
+    train_tokenizers: bool = True
+
+
+class Config(Section):
+    """A whole run."""
+
+    data: DataConfig = DataConfig()
+    tokens: TokenConfig = TokenConfig()
+    backbone: BackboneConfig = BackboneConfig()
+    pretrain: PretrainConfig = PretrainConfig()
+    experts: ExpertConfig = ExpertConfig()
+    router: RouterConfig = RouterConfig()
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Config:
+        if self.experts.projection and self.experts.targets != ("ffn",):
+            raise ValueError('experts.projection needs experts.targets = ["ffn"]')
+        if self.experts.top_k > max(self.experts.n_dynamic, 1):
+            raise ValueError(f"experts.top_k {self.experts.top_k} exceeds experts.n_dynamic {self.experts.n_dynamic}")
+        if self.experts.layers != "all" and any(i < 0 or i >= self.backbone.depth for i in self.experts.layers):
+            raise ValueError(f"experts.layers {list(self.experts.layers)} must lie in 0..{self.backbone.depth - 1}")
+        return self
+
+
+def load_config(file: Path | str | None = None, overrides: Sequence[str] = (), base: Mapping[str, Any] | None = None) -> Config:
+    """Read a configuration: defaults, then `base`, then the TOML `file` (a path or a shipped name), then overrides.
+
+    `overrides` are "section.key=value" with a TOML value (a bare word counts as a string). Raises ConfigError,
+    UnknownName and FileMissing.
+    """
+    tree: dict[str, Any] = {s: dict(v) for s, v in (base or {}).items()}
+    if file is not None:
+        _merge(tree, _read_toml(file))
+    for item in overrides:
+        key, equals, text = item.partition("=")
+        parts = key.strip().split(".")
+        if not equals or len(parts) != 2:
+            raise ConfigError(f"--set takes section.key=value, for example train.steps=500; got '{item}'.")
+        _merge(tree, {parts[0]: {parts[1]: _toml_value(text.strip())}})
+    return build_config(tree)
+
+
+def build_config(tree: Mapping[str, Any]) -> Config:
+    """Validate a nested mapping into a Config; raises UnknownName on an unknown key, ConfigError on a bad value."""
+    sections: dict[str, Any] = dict(Config.model_fields)
+    for section, values in tree.items():
+        if section not in sections:
+            raise unknown("section", section, sections)
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"[{section}] must be a table of settings; got {values!r}.")
+        known = sections[section].annotation.model_fields
+        for key in values:
+            if key not in known:
+                raise unknown(f"key in [{section}]", key, known)
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(p) for p in first["loc"]) or "configuration"
+        raise ConfigError(f"{where}: {first['msg']}; got {first['input']!r}.") from None
+
+
+def shipped_configs() -> list[str]:
+    """List the configurations that come with the package, such as "mamol-paper"."""
+    folder = resources.files("mamol") / "configs"
+    return sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml"))
+
+
+def _read_toml(file: Path | str) -> dict[str, Any]:
+    path = Path(file)
+    if not path.exists() and path.suffix == "" and path.name in shipped_configs():
+        text = (resources.files("mamol") / "configs" / f"{path.name}.toml").read_text(encoding="utf-8")
+    elif path.is_file():
+        text = path.read_text(encoding="utf-8")
+    else:
+        raise FileMissing(f"configuration not found: {path}. Give a TOML file or one of: {', '.join(shipped_configs())}.")
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}.") from None
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"v = {text}")["v"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _merge(tree: dict[str, Any], more: Mapping[str, Any]) -> None:
+    for section, values in more.items():
+        if isinstance(values, Mapping) and isinstance(tree.get(section, {}), dict):
+            tree.setdefault(section, {}).update(values)
+        else:
+            tree[section] = values
+
+
+TARGETS: tuple[str, ...] = get_args(Target)

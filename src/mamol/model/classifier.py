@@ -1,0 +1,189 @@
+"""The whole method, top to bottom: tokens -> frozen backbone with experts -> masked mean -> head.
+
+    values, available ── tokenizers ──► tokens of every modality, with `keep`
+                                           │  patterns of the tokens ──► gates (router.py)
+                                           ▼
+                       joint: one sequence, attention across modalities      late: the backbone once per modality
+                                           │                                        │
+                            mean over the present modalities             concatenated, the missing one zeroed
+                                           └────────────────┬─────────────────────────┘
+      dense:  token's feature + pixel's own stem feature ───┤───► a class for every pixel of the window
+      centre: mean token      + centre pixel's stem feature ┤───► a class for the patch's middle pixel
+      sample: mean token                                    ┘───► a class for the sample
+
+Source: METHOD.md sections 2 and 3. `dense` and `joint` are ours; `centre` and `late` are the paper's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from mamol.config import Config
+from mamol.errors import AllModalitiesMissing
+from mamol.modality import Modality
+from mamol.model.backbone import Adapt, Backbone, plain
+from mamol.model.experts import Mixture, Routing, route
+from mamol.model.tokens import Tokenizer, Tokens
+
+BindExperts = Callable[[int, Routing], Adapt]
+
+
+@dataclass
+class Output:
+    """Logits, (B, K) or (B, K, H, W), and what the gates did."""
+
+    logits: Tensor
+    routing: Routing
+
+
+@dataclass(frozen=True)
+class InputShape:
+    """What a classifier is built for.
+
+    `bands[m]` is the number of channels after normalisation (data.compress may have reduced it), `classes` K,
+    `is_scene` whether every pixel has a label (a Scene) or every sample one (a SampleSet).
+    """
+
+    modalities: tuple[Modality, ...]
+    bands: Mapping[str, int]
+    classes: int
+    is_scene: bool
+
+
+class Classifier(nn.Module):
+    """MaMOL: one frozen backbone, one set of small weights, every combination of modalities."""
+
+    def __init__(self, shape: InputShape, config: Config) -> None:
+        super().__init__()
+        modalities, bands, classes = shape.modalities, shape.bands, shape.classes
+        self.shape, self.modalities, self.config = shape, modalities, config
+        self.task = config.model.task if shape.is_scene else "sample"
+        self.tokenizers = nn.ModuleDict({m.name: Tokenizer(m, bands[m.name], config) for m in modalities})
+        self.backbone = Backbone(config.backbone)
+        self.mixture = Mixture(len(modalities), config)
+        width = config.backbone.width * (len(modalities) if config.model.fusion == "late" else 1)
+        inputs = width + (config.tokens.stem if shape.is_scene else 0)
+        self.head = nn.Sequential(
+            nn.LayerNorm(inputs),
+            nn.Linear(inputs, config.model.head_hidden),
+            nn.GELU(),
+            nn.Dropout(config.model.dropout),
+            nn.Linear(config.model.head_hidden, classes),
+        )
+
+    def forward(self, values: Mapping[str, Tensor], available: Mapping[str, Tensor], experts: bool = True) -> Output:
+        """Classify normalised values (B, C, H, W), (B, C, T) or (B, C) with their availability (bool, no band axis).
+
+        `experts` False runs the frozen backbone alone, between the same tokenizers and head. Raises AllModalitiesMissing if a sample has no modality anywhere.
+        """
+        present = torch.stack([available[m.name].flatten(1).any(1) for m in self.modalities], dim=1)  # (B, M)
+        refuse_empty(present)
+        # A modality that no sample of the batch has costs nothing, unless something stands in for it.
+        stands_in = self.config.tokens.placeholder != "none"
+        used = [i for i, m in enumerate(self.modalities) if stands_in or bool(present[:, i].any())]
+        tokens = {i: self._tokenize(i, values, available) for i in used}
+        routing = self._route(tokens, available, present)
+        fuse = self._late if self.config.model.fusion == "late" else self._joint
+        feature = fuse(tokens, routing, self.mixture.adapt if experts else _no_experts)
+        return Output(self._classify(feature, tokens, available), routing)
+
+    def _tokenize(self, i: int, values: Mapping[str, Tensor], available: Mapping[str, Tensor]) -> Tokens:
+        name = self.modalities[i].name
+        return self.tokenizers[name](values[name], available[name])
+
+    def _route(self, tokens: dict[int, Tokens], available: Mapping[str, Tensor], present: Bool[Tensor, "B M"]) -> Routing:
+        """Give each token its pattern: that of its own ground in a scene, that of the whole sample elsewhere."""
+        if self.task == "dense":
+            t = self.config.tokens.token_px
+            cells = [nn.functional.max_pool2d(available[m.name][:, None].float(), t).flatten(1) for m in self.modalities]
+            ground = torch.stack(cells, dim=-1) > 0  # (B, N, M)
+            code = torch.cat([ground] * len(tokens), dim=1)
+        else:
+            length = sum(t.values.shape[1] for t in tokens.values())
+            code = present[:, None].expand(-1, length, -1)
+        whose = torch.cat([torch.full((t.values.shape[1],), i, device=code.device) for i, t in tokens.items()])
+        return route(code, whose, own=self.config.experts.scope == "own")
+
+    def _joint(self, tokens: dict[int, Tokens], routing: Routing, adapt: BindExperts) -> Tensor:
+        """Run one sequence of all tokens; return (B, N, D) per ground cell if dense, else (B, D)."""
+        sequence = torch.cat([t.values for t in tokens.values()], dim=1)
+        keep = torch.cat([t.keep for t in tokens.values()], dim=1)
+        out = self.backbone(sequence, keep, lambda i: adapt(i, routing))
+        weight = keep[..., None].to(out.dtype)
+        if self.task == "dense":
+            out, weight = (x.unflatten(1, (len(tokens), -1)) for x in (out, weight))  # (B, M', N, D)
+        return (out * weight).sum(1) / weight.sum(1).clamp_min(1.0)
+
+    def _late(self, tokens: dict[int, Tokens], routing: Routing, adapt: BindExperts) -> Tensor:
+        """Run the backbone once per modality; return the features side by side, zeros for what is missing."""
+        start, features = 0, {}
+        for i, t in tokens.items():
+            n = t.values.shape[1]
+            part = Routing(routing.codes, routing.own, routing.index[:, start : start + n], routing.chosen, routing.balance)
+            start += n
+            # A sample without the modality would attend to nothing: let it attend to its fill, then zero it.
+            keep = t.keep | ~t.keep.any(1, keepdim=True)
+            out = self.backbone(t.values, keep, lambda layer, part=part: adapt(layer, part))
+            weight = t.keep[..., None].to(out.dtype)
+            features[i] = out * weight if self.task == "dense" else (out * weight).sum(1) / weight.sum(1).clamp_min(1.0)
+        some = next(iter(features.values()))
+        return torch.cat([features.get(i, torch.zeros_like(some)) for i in range(len(self.modalities))], dim=-1)
+
+    def _classify(self, feature: Tensor, tokens: dict[int, Tokens], available: Mapping[str, Tensor]) -> Tensor:
+        if self.task == "sample":
+            return self.head(feature)
+        pixel = self._pixels(tokens, available)  # (B, F, H, W)
+        height, width = pixel.shape[-2:]
+        if self.task == "dense":
+            t = self.config.tokens.token_px
+            grid = feature.transpose(1, 2).unflatten(2, (height // t, width // t))
+            grid = nn.functional.interpolate(grid, size=(height, width), mode="bilinear", align_corners=False)
+            return self.head(torch.cat([grid, pixel], dim=1).movedim(1, -1)).movedim(-1, 1)
+        return self.head(torch.cat([feature, pixel[..., height // 2, width // 2]], dim=1))
+
+    def _pixels(self, tokens: dict[int, Tokens], available: Mapping[str, Tensor]) -> Float[Tensor, "B F H W"]:
+        """Return the mean stem feature over the modalities that each pixel has; zeros where it has none."""
+        total, count = torch.zeros(()), torch.zeros(())
+        for i, t in tokens.items():
+            if t.pixels is not None:
+                mask = available[self.modalities[i].name][:, None].to(t.pixels.dtype)
+                total, count = total + t.pixels * mask, count + mask
+        return total / count.clamp_min(1.0)
+
+    def freeze(self) -> None:
+        """Freeze the backbone (and the tokenizers if train.train_tokenizers is False) as the configuration says."""
+        self.backbone.requires_grad_(not self.config.backbone.freeze)
+        self.tokenizers.requires_grad_(self.config.train.train_tokenizers)
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Count the weights: experts, router, tokenizers, head, frozen."""
+
+        def size(module: nn.Module) -> int:
+            return sum(p.numel() for p in module.parameters())
+
+        return {
+            "experts": size(self.mixture.banks),
+            "router": size(self.mixture.routers),
+            "tokenizers": size(self.tokenizers),
+            "head": size(self.head),
+            "frozen": size(self.backbone) if self.config.backbone.freeze else 0,
+        }
+
+
+def _no_experts(layer: int, routing: Routing) -> Adapt:
+    return plain
+
+
+def refuse_empty(present: Bool[Tensor, "B M"]) -> None:
+    """Raise AllModalitiesMissing if a row has no modality."""
+    empty = (~present.any(dim=1)).nonzero()
+    if len(empty):
+        raise AllModalitiesMissing(
+            f"sample {int(empty[0])} of the batch has no modality present ({len(empty)} of {len(present)} have none); "
+            "drop such samples, or make fewer modalities missing."
+        )

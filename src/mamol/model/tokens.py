@@ -1,0 +1,90 @@
+"""Tokenizers: a patch or window, a time series or a vector of one modality becomes tokens on the transformer's width.
+
+    grid    (B, C, H, W)  ->  per-pixel stem (1x1, GELU, 3x3, GELU)  ->  one token per token_px x token_px cell
+    series  (B, C, T)     ->  two linear layers per time step        ->  one token per time step
+    vector  (B, C)        ->  two linear layers                      ->  one token
+
+The availability enters as one more channel; unavailable values are replaced before anything is computed from them, so
+they can be NaN. A token is kept where any of its values was observed. Position is a fixed sine-cosine code, the
+modality a learned one. Source: METHOD.md section 3, "Tokens".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from mamol.config import Config
+from mamol.modality import Modality
+
+
+@dataclass
+class Tokens:
+    """Tokens of one modality: `values` (B, N, D), `keep` (B, N), `pixels` (B, F, H, W) of a grid's stem or None."""
+
+    values: Float[Tensor, "B N D"]
+    keep: Bool[Tensor, "B N"]
+    pixels: Float[Tensor, "B F H W"] | None = None
+
+
+def sine_cosine(positions: Float[Tensor, " N"], width: int) -> Float[Tensor, "N width"]:
+    """Return the fixed position code of Vaswani et al. (1706.03762, section 3.5), sines first; `width` is even."""
+    frequency = 10_000.0 ** (-torch.arange(width // 2, device=positions.device) / (width // 2))
+    angle = positions[:, None] * frequency
+    return torch.cat([angle.sin(), angle.cos()], dim=1)
+
+
+def grid_position(height: int, width: int, dim: int) -> Float[Tensor, "N dim"]:
+    """Return the position code of a grid of tokens: half for the row, half for the column; `dim` divides by 4."""
+    rows = sine_cosine(torch.arange(height).float(), dim // 2)[:, None].expand(-1, width, -1)
+    columns = sine_cosine(torch.arange(width).float(), dim // 2)[None].expand(height, -1, -1)
+    return torch.cat([rows, columns], dim=2).flatten(0, 1)
+
+
+class Tokenizer(nn.Module):
+    """One modality's tokenizer; `kind` of the modality decides its layers."""
+
+    def __init__(self, modality: Modality, bands: int, config: Config) -> None:
+        super().__init__()
+        width, stem, t = config.backbone.width, config.tokens.stem, config.tokens.token_px
+        self.kind, self.token_px, self.width = modality.kind, t, width
+        self.placeholder = config.tokens.placeholder
+        if modality.kind == "grid":
+            self.stem = nn.Sequential(
+                nn.Conv2d(bands + 1, stem, 1), nn.GELU(), nn.Conv2d(stem, stem, 3, padding=1), nn.GELU()
+            )
+            self.embed: nn.Module = nn.Conv2d(stem, width, t, stride=t)
+        else:
+            self.embed = nn.Sequential(nn.Linear(bands + 1, width), nn.GELU(), nn.Linear(width, width))
+        self.modality = nn.Parameter(torch.randn(width) * 0.02)
+        self.register_buffer("fill", torch.zeros(bands))
+        self.absent = nn.Parameter(torch.zeros(width)) if self.placeholder == "learned" else None
+
+    def forward(self, values: Tensor, available: Bool[Tensor, "B ..."]) -> Tokens:
+        """Tokenize (B, C, H, W), (B, C, T) or (B, C), normalised, with its availability without the band axis."""
+        mask = available.unsqueeze(1)
+        fill = self.fill.view(1, -1, *[1] * (values.dim() - 2))
+        clean = torch.where(mask, values, fill.to(values.dtype))
+        tokens = self._grid(clean, mask) if self.kind == "grid" else self._steps(clean, mask)
+        if self.placeholder != "none":  # a stand-in takes part in attention like any other token
+            if self.absent is not None:
+                tokens.values = torch.where(tokens.keep[..., None], tokens.values, self.absent + self.modality)
+            tokens.keep = torch.ones_like(tokens.keep)
+        return tokens
+
+    def _grid(self, clean: Float[Tensor, "B C H W"], mask: Bool[Tensor, "B 1 H W"]) -> Tokens:
+        pixels = self.stem(torch.cat([clean, mask.to(clean.dtype)], dim=1))
+        cells = self.embed(pixels)  # (B, D, H / t, W / t)
+        keep = nn.functional.max_pool2d(mask.float(), self.token_px) > 0
+        position = grid_position(*cells.shape[-2:], self.width).to(cells)
+        return Tokens(cells.flatten(2).transpose(1, 2) + position + self.modality, keep.flatten(1), pixels)
+
+    def _steps(self, clean: Tensor, mask: Tensor) -> Tokens:
+        if self.kind == "vector":
+            clean, mask = clean[..., None], mask[..., None]
+        steps = torch.cat([clean, mask.to(clean.dtype)], dim=1).transpose(1, 2)  # (B, T, C + 1)
+        position = sine_cosine(torch.arange(steps.shape[1], device=steps.device).float(), self.width)
+        return Tokens(self.embed(steps) + position + self.modality, mask[:, 0])

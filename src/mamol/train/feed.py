@@ -1,0 +1,209 @@
+"""Draws training batches: windows around labelled pixels, or samples, each with some modalities made missing.
+
+Every draw is a function of (seed, step), so a resumed run draws what an uninterrupted one would have drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mamol.config import Config
+from mamol.data.availability import draw_training_patterns
+from mamol.data.dataset import UNLABELLED, Dataset, Scene
+from mamol.data.normalize import Normalizer
+from mamol.data.split import TEST, TRAIN, UNUSED, VAL, Split
+from mamol.data.windows import starts
+from mamol.errors import DataError
+from mamol.modality import Batch
+from mamol.seed import generator
+
+
+@dataclass
+class Draw:
+    """Normalised tensors of one batch: `values[m]` (B, C, ...), `available[m]` (B, ...), `labels` (B,) or (B, H, W)."""
+
+    values: dict[str, Tensor]
+    available: dict[str, Tensor]
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def part(self, rows: slice | Tensor) -> Draw:
+        """Return some of the samples."""
+        return Draw({m: v[rows] for m, v in self.values.items()}, {m: a[rows] for m, a in self.available.items()}, self.labels[rows])
+
+    def without(self, missing: Tensor, order: tuple[str, ...]) -> Draw:
+        """Return the draw with modality m of sample b hidden where `missing[b, m]`, bool (B, M)."""
+        hidden = {}
+        for i, m in enumerate(order):
+            there = self.available[m]
+            hidden[m] = there & ~missing[:, i].view(-1, *[1] * (there.dim() - 1))
+        return Draw(self.values, hidden, self.labels)
+
+    def to(self, device: torch.device) -> Draw:
+        """Return the draw on another device."""
+        move = {m: v.to(device) for m, v in self.values.items()}
+        return Draw(move, {m: a.to(device) for m, a in self.available.items()}, self.labels.to(device))
+
+
+def tensors(batch: Batch, normalizer: Normalizer) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Normalise a batch and hand it to torch; values that are not available become 0, whatever they were."""
+    values, available = {}, {}
+    for m, v in batch.values.items():
+        mask = batch.available[m]
+        clean = np.where(np.expand_dims(mask, 1), v, np.float32(0))
+        ready = np.where(np.expand_dims(mask, 1), normalizer.apply(clean, m), np.float32(0))
+        values[m], available[m] = torch.from_numpy(np.ascontiguousarray(ready, dtype=np.float32)), torch.from_numpy(mask.copy())
+    return values, available
+
+
+class Feed:
+    """The prepared data of one run: normalised once, drawn from many times."""
+
+    def __init__(self, dataset: Dataset, split: Split, normalizer: Normalizer, config: Config, seed: int) -> None:
+        self.order = tuple(m.name for m in dataset.modalities)
+        self.config, self.seed, self.split = config, seed, split
+        self.is_scene = isinstance(dataset, Scene)
+        batches = [t.batch() for t in dataset.tiles] if isinstance(dataset, Scene) else [dataset.samples]
+        self.pieces = [tensors(b, normalizer) for b in batches]
+        labels = [t.labels for t in dataset.tiles] if isinstance(dataset, Scene) else [dataset.labels]
+        self.labels = [torch.from_numpy(a.astype(np.int64)) for a in labels]
+        self.roles = [torch.from_numpy(r.astype(np.int8)) for r in split.roles]
+        self.train = self._places(labels, split.roles, (TRAIN,))
+        self.classes = len(dataset.classes)
+        if not len(self.train):
+            raise DataError(f"'{dataset.name}' has no labelled training pixel or sample under this split.")
+        # Unlabelled ground outside the test area: what the label-free pretraining may see.
+        self.free = self._places(None, split.roles, (UNUSED, TRAIN, VAL) if self.is_scene else (TRAIN, VAL))
+
+    def _places(self, labels: list[np.ndarray] | None, roles: list[np.ndarray], wanted: tuple[int, ...]) -> np.ndarray:
+        """List where a window may be centred: rows (piece, row, column), or (0, sample, 0); somewhere observed."""
+        out = []
+        for i, role in enumerate(roles):
+            fit = np.isin(role, wanted)
+            if labels is not None:
+                fit &= labels[i] != UNLABELLED
+            seen = [a.numpy() for a in self.pieces[i][1].values()]
+            if self.is_scene:
+                fit &= np.any([a[0] for a in seen], axis=0)
+                rows, columns = np.nonzero(fit)
+            else:
+                fit &= np.any([a.reshape(len(a), -1).any(1) for a in seen], axis=0)
+                rows = np.nonzero(fit)[0]
+                columns = np.zeros_like(rows)
+            out.append(np.stack([np.full_like(rows, i), rows, columns], axis=1))
+        return np.concatenate(out)
+
+    def class_weight(self) -> Tensor:
+        """Return one loss weight per class, (K,): frequency^-power, 1 on average over the training labels."""
+        labels = np.array([self.labels[p][r, c] if self.is_scene else self.labels[0][r] for p, r, c in self.train])
+        count = np.bincount(labels, minlength=self.classes).astype(np.float64)
+        weight = np.where(count > 0, np.maximum(count, 1), np.inf) ** -self.config.train.class_balance
+        return torch.from_numpy((weight * count.sum() / (weight * count).sum()).astype(np.float32))
+
+    def draw(self, step: int, batch: int, labelled: bool = True) -> Draw:
+        """Draw a batch for a step: augmented, complete (as far as observed); labels outside TRAIN are hidden.
+
+        Scenes: windows (B, C, window_px, window_px) at random offsets around random places, flipped and turned.
+        """
+        rng = generator(self.seed, "batch" if labelled else "pretrain", step)
+        places = self.train if labelled else self.free
+        chosen = places[rng.integers(len(places), size=batch)]
+        draw = self._windows(chosen, rng) if self.is_scene else self._samples(chosen)
+        if self.config.train.band_noise and labelled:
+            noise = torch.Generator().manual_seed(int(rng.integers(2**31)))
+            scale = self.config.train.band_noise
+            draw.values = {m: v + scale * torch.randn(v.shape, generator=noise) for m, v in draw.values.items()}
+        return draw
+
+    def draw_missing(self, draw: Draw, step: int) -> Tensor:
+        """Draw which modalities each sample of a batch loses, bool (B, M), by train.patterns."""
+        t = self.config.train
+        observed = np.stack([draw.available[m].flatten(1).any(1).numpy() for m in self.order], axis=1)
+        rng = generator(self.seed, "pattern", step)
+        kept = draw_training_patterns(observed, t.patterns, t.missing_rate, rng)
+        return torch.from_numpy(observed & ~kept)
+
+    def _samples(self, chosen: np.ndarray) -> Draw:
+        values, available = self.pieces[0]
+        rows = torch.from_numpy(chosen[:, 1])
+        return Draw({m: v[rows] for m, v in values.items()}, {m: a[rows] for m, a in available.items()}, self.labels[0][rows])
+
+    def _windows(self, chosen: np.ndarray, rng: np.random.Generator) -> Draw:
+        side = self.config.tokens.window_px
+        dense = self.config.model.task == "dense"
+        cuts = []
+        for piece, row, column in chosen:
+            height, width = self.labels[piece].shape
+            down = rng.integers(side) if dense else side // 2
+            right = rng.integers(side) if dense else side // 2
+            top, left = row - down, column - right
+            if dense:  # stay inside the tile where it is large enough: padding teaches nothing
+                top, left = (int(np.clip(v, 0, max(n - side, 0))) for v, n in ((top, height), (left, width)))
+            cut = self.cut(int(piece), int(top), int(left), TRAIN)
+            cuts.append(_turn(cut, int(rng.integers(4)), bool(rng.integers(2))) if dense else cut)
+        return join(cuts)
+
+    def cut(self, piece: int, top: int, left: int, role: int) -> Draw:
+        """Cut one window (1, C, side, side) that may reach over the border; labels of other roles are hidden."""
+        side = self.config.tokens.window_px
+        values, available = self.pieces[piece]
+        label = torch.where(self.roles[piece] == role, self.labels[piece], UNLABELLED)[None]
+        height, width = label.shape[1:]
+        rows, columns = slice(max(top, 0), min(top + side, height)), slice(max(left, 0), min(left + side, width))
+        pad = (columns.start - left, left + side - columns.stop, rows.start - top, top + side - rows.stop)
+
+        def window(x: Tensor, fill: float) -> Tensor:
+            inside = x[..., rows, columns]
+            return torch.nn.functional.pad(inside, pad, value=fill) if any(pad) else inside
+
+        cut_values = {m: window(v, 0.0) for m, v in values.items()}
+        return Draw(cut_values, {m: window(a, False) for m, a in available.items()}, window(label, UNLABELLED))
+
+    def held_out(self, role: int = VAL, most: int = 600) -> Draw:
+        """Return the windows or samples that hold labels of `role`, at most `most` of the windows."""
+        if not self.is_scene:
+            rows = torch.from_numpy(self._places([self.labels[0].numpy()], self.split.roles, (role,))[:, 1])
+            return Draw({m: v[rows] for m, v in self.pieces[0][0].items()}, {m: a[rows] for m, a in self.pieces[0][1].items()}, self.labels[0][rows])
+        side = self.config.tokens.window_px
+        corners = []
+        for i, label in enumerate(self.labels):
+            wanted = (self.roles[i] == role) & (label != UNLABELLED)
+            seen = torch.stack([a[0] for a in self.pieces[i][1].values()]).any(0)
+            wanted &= seen
+            if self.config.model.task == "centre":
+                corners += [(i, int(r) - side // 2, int(c) - side // 2) for r, c in wanted.nonzero()]
+                continue
+            grid = [(y, x) for y in starts(label.shape[0], side, side) for x in starts(label.shape[1], side, side)]
+            corners += [(i, y, x) for y, x in grid if bool(wanted[y : y + side, x : x + side].any())]
+        if not corners:
+            raise DataError(f"the split leaves no labelled pixel for validation; choose another seed (now {self.seed}).")
+        keep = generator(self.seed, "held out").permutation(len(corners))[:most]
+        return join([self.cut(*corners[k], role) for k in sorted(keep)])
+
+
+def join(draws: list[Draw]) -> Draw:
+    """Put draws one after another."""
+
+    def cat(maps: list[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        return {m: torch.cat([x[m] for x in maps]) for m in maps[0]}
+
+    return Draw(cat([d.values for d in draws]), cat([d.available for d in draws]), torch.cat([d.labels for d in draws]))
+
+
+def _turn(draw: Draw, quarters: int, mirror: bool) -> Draw:
+    def turned(x: Tensor) -> Tensor:
+        x = torch.rot90(x, quarters, (-2, -1))
+        return x.flip(-1) if mirror else x
+
+    values = {m: turned(v) for m, v in draw.values.items()}
+    return Draw(values, {m: turned(a) for m, a in draw.available.items()}, turned(draw.labels))
+
+
+__all__ = ["TEST", "Draw", "Feed", "join", "tensors"]
