@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -90,6 +90,7 @@ class Batch:
         return Batch({m: v[index] for m, v in self.values.items()}, {m: a[index] for m, a in self.available.items()})
 
 
+@runtime_checkable
 class Predictor(Protocol):
     """Anything that classifies a batch: MaMOL, a forest, a stranger's model.
 
@@ -98,8 +99,11 @@ class Predictor(Protocol):
     none, and never depends on values that are not available nor on the order of the modalities.
     """
 
-    modalities: tuple[str, ...]
-    classes: tuple[str, ...]
+    @property
+    def modalities(self) -> tuple[str, ...]: ...
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
 
     def predict(self, batch: Batch) -> np.ndarray: ...
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from typing import Protocol
 
 import torch
 from jaxtyping import Bool, Float
@@ -22,10 +21,8 @@ from torch import Tensor, nn
 from mamol.config import BackboneConfig
 
 
-class Adapt(Protocol):
-    """Runs one named part of a block, with or without something beside it."""
-
-    def __call__(self, place: str, frozen: Callable[[Tensor], Tensor], x: Tensor) -> Tensor: ...
+Adapt = Callable[[str, Callable[[Tensor], Tensor], Tensor], Tensor]
+"""Runs one named part of a block, adapt(place, frozen, x), with or without something beside it."""
 
 
 def plain(place: str, frozen: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from mamol.config import Config
-from mamol.data.availability import draw_training_patterns
 from mamol.data.dataset import UNLABELLED, Dataset, Scene
 from mamol.data.normalize import Normalizer
-from mamol.data.split import TEST, TRAIN, UNUSED, VAL, Split
+from mamol.data.split import TRAIN, UNUSED, VAL, Split
 from mamol.data.windows import starts
 from mamol.errors import DataError
-from mamol.modality import Batch
+from mamol.model.predictor import tensors
 from mamol.seed import generator
+from mamol.train.patterns import draw_training_patterns
 
 
 @dataclass
@@ -50,17 +50,6 @@ class Draw:
         """Return the draw on another device."""
         move = {m: v.to(device) for m, v in self.values.items()}
         return Draw(move, {m: a.to(device) for m, a in self.available.items()}, self.labels.to(device))
-
-
-def tensors(batch: Batch, normalizer: Normalizer) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Normalise a batch and hand it to torch; values that are not available become 0, whatever they were."""
-    values, available = {}, {}
-    for m, v in batch.values.items():
-        mask = batch.available[m]
-        clean = np.where(np.expand_dims(mask, 1), v, np.float32(0))
-        ready = np.where(np.expand_dims(mask, 1), normalizer.apply(clean, m), np.float32(0))
-        values[m], available[m] = torch.from_numpy(np.ascontiguousarray(ready, dtype=np.float32)), torch.from_numpy(mask.copy())
-    return values, available
 
 
 class Feed:
@@ -204,6 +193,3 @@ def _turn(draw: Draw, quarters: int, mirror: bool) -> Draw:
 
     values = {m: turned(v) for m, v in draw.values.items()}
     return Draw(values, {m: turned(a) for m, a in draw.available.items()}, turned(draw.labels))
-
-
-__all__ = ["TEST", "Draw", "Feed", "join", "tensors"]

@@ -1,0 +1,158 @@
+"""Normalisation from training pixels only: (optionally unit spectra) -> standardise -> (optionally principal components).
+
+    x <- x / |x|                                  spectra only, data.unit_spectrum: takes out illumination
+    x <- (x - mean) / std                         per band, over available training pixels
+    x <- V (x), each component by its own spread  spectra with more than data.compress bands
+
+Statistics come from the area of role TRAIN, labelled or not; labels are never used. Components whose spread is less
+than a hundredth of the first one's are scaled by that floor, so that noise is not blown up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mamol.config import DataConfig
+from mamol.data.dataset import Dataset, Scene
+from mamol.data.split import TRAIN, Split
+from mamol.errors import DataError, ShapeMismatch, unknown
+
+MOST_ROWS = 60_000
+FLOOR = 1e-6
+COMPONENT_FLOOR = 0.01
+
+
+@dataclass(frozen=True)
+class BandStatistics:
+    """One modality's chain: `mean`, `std` (C,); `components` (c, C) and `spread` (c,), or None for all bands as they are."""
+
+    unit_spectrum: bool
+    mean: np.ndarray
+    std: np.ndarray
+    components: np.ndarray | None = None
+    spread: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Normalizer:
+    """The chain of every modality."""
+
+    statistics: Mapping[str, BandStatistics]
+
+    @classmethod
+    def fit(cls, dataset: Dataset, split: Split, config: DataConfig) -> Normalizer:
+        """Measure on available values of role TRAIN; raises DataError if a modality has none there.
+
+        A modality that is absent from the whole data set passes through unchanged.
+        """
+        out = {}
+        for m in dataset.modalities:
+            rows, anywhere = training_rows(dataset, split, m.name)
+            if not len(rows):
+                if anywhere:
+                    raise DataError(
+                        f"modality '{m.name}' is not available at any training pixel of '{dataset.name}'; "
+                        "its statistics cannot be measured. Choose another split or seed."
+                    )
+                out[m.name] = BandStatistics(False, np.zeros(m.bands, np.float32), np.ones(m.bands, np.float32))
+                continue
+            out[m.name] = _measure(rows, config)
+        return cls(out)
+
+    def bands(self, modality: str) -> int:
+        """Return the number of channels after normalisation."""
+        s = self._of(modality)
+        return len(s.mean) if s.components is None else len(s.components)
+
+    def apply(self, values: np.ndarray, modality: str) -> np.ndarray:
+        """Normalise (B, C, ...) to float32 (B, c, ...). Values that are not available must be finite (any)."""
+        s = self._of(modality)
+        if values.shape[1] != len(s.mean):
+            raise ShapeMismatch(f"modality '{modality}' has {values.shape[1]} bands; the statistics are of {len(s.mean)}.")
+        rows = np.moveaxis(values, 1, -1).astype(np.float32)
+        if s.unit_spectrum:
+            rows = _unit(rows)
+        rows = (rows - s.mean) / s.std
+        if s.components is not None and s.spread is not None:
+            rows = rows @ s.components.T / s.spread
+        return np.moveaxis(rows, -1, 1)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain lists that JSON can hold; exact to float32."""
+        return {
+            m: {
+                "unit_spectrum": s.unit_spectrum,
+                "mean": s.mean.tolist(),
+                "std": s.std.tolist(),
+                "components": None if s.components is None else s.components.tolist(),
+                "spread": None if s.spread is None else s.spread.tolist(),
+            }
+            for m, s in self.statistics.items()
+        }
+
+    @classmethod
+    def from_json(cls, tree: Mapping[str, Any]) -> Normalizer:
+        """Build from `to_json`; raises KeyError, TypeError or ValueError if the tree is not one."""
+
+        def array(x: Any) -> np.ndarray | None:
+            return None if x is None else np.asarray(x, dtype=np.float32)
+
+        out = {}
+        for m, s in tree.items():
+            mean, std = np.asarray(s["mean"], dtype=np.float32), np.asarray(s["std"], dtype=np.float32)
+            if mean.ndim != 1 or mean.shape != std.shape or not np.all(std > 0):
+                raise ValueError(f"statistics of '{m}' are not one mean and one positive deviation per band")
+            out[m] = BandStatistics(bool(s["unit_spectrum"]), mean, std, array(s["components"]), array(s["spread"]))
+        return cls(out)
+
+    def _of(self, modality: str) -> BandStatistics:
+        if modality not in self.statistics:
+            raise unknown("modality", modality, self.statistics)
+        return self.statistics[modality]
+
+
+def training_rows(dataset: Dataset, split: Split, modality: str) -> tuple[np.ndarray, bool]:
+    """Return available values of role TRAIN as rows (n, C), and whether the modality is available anywhere."""
+    pieces = [(t.values[modality], t.available[modality]) for t in dataset.tiles] if isinstance(dataset, Scene) else []
+    if not isinstance(dataset, Scene):
+        pieces = [(np.moveaxis(dataset.samples.values[modality], 0, 1), dataset.samples.available[modality])]
+    out, anywhere = [], False
+    share = max(1, sum(a.size for _, a in pieces) // MOST_ROWS)
+    for (values, available), role in zip(pieces, split.roles, strict=True):
+        anywhere = anywhere or bool(available.any())
+        wanted = available & (role == TRAIN).reshape(role.shape + (1,) * (available.ndim - role.ndim))
+        out.append(values[:, wanted].T[::share])  # (n, C)
+    return np.concatenate(out).astype(np.float64), anywhere
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-6) * np.sqrt(rows.shape[-1])
+
+
+def _measure(rows: np.ndarray, config: DataConfig) -> BandStatistics:
+    spectrum = bool(config.compress) and rows.shape[1] > config.compress
+    unit = config.unit_spectrum and spectrum
+    if unit:
+        rows = _unit(rows)
+    mean, std = rows.mean(0), np.maximum(rows.std(0), FLOOR)
+    components = spread = None
+    if spectrum:
+        standard = (rows - mean) / std
+        values, vectors = np.linalg.eigh(np.cov(standard.T))
+        order = np.argsort(values)[::-1][: config.compress]
+        components = vectors[:, order].T
+        components = components * np.sign(components.sum(1, keepdims=True) + 1e-12)  # one sign, whatever the library
+        root = np.sqrt(np.maximum(values[order], 0))
+        spread = np.maximum(root, COMPONENT_FLOOR * max(root[0], FLOOR))
+    f = np.float32
+    return BandStatistics(
+        unit,
+        mean.astype(f),
+        std.astype(f),
+        None if components is None else components.astype(f),
+        None if spread is None else spread.astype(f),
+    )

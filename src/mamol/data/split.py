@@ -1,0 +1,238 @@
+"""Which pixel or sample is for training, validation or test: three splits, each with its overlap report.
+
+    block     whole groups (plot, patch, map cell), or square blocks of one tile, with a gap of at least the patch
+              between train and test; no test patch may reach a training pixel
+    random    per class at random, as much of the literature does; it leaks, and the report says how much
+    official  the published one
+
+Validation comes out of train by the same rule (for `official`: by blocks). Source: PROTOCOL.md section 2.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+from sklearn.model_selection import StratifiedGroupKFold
+
+from mamol.data.dataset import UNLABELLED, Dataset, Scene, label_arrays
+from mamol.errors import DataError, unknown
+from mamol.seed import generator
+
+log = logging.getLogger(__name__)
+UNUSED, TRAIN, VAL, TEST = 0, 1, 2, 3
+TEST_FOLDS, VAL_FOLDS = 4, 5
+RANDOM_PER_CLASS = 100
+TRIES = 20
+
+
+@dataclass(frozen=True)
+class Split:
+    """`roles`: one int8 array per tile (H, W), or one (n,) of a sample set, of UNUSED, TRAIN, VAL, TEST.
+
+    Roles cover ground, labelled or not, so that label-free pretraining can stay out of the test area.
+    `overlap`: {"patch_px", "test", "overlapping", "percent"}: test labels whose patch holds a training label.
+    """
+
+    kind: str
+    seed: int
+    roles: list[np.ndarray]
+    overlap: dict[str, float]
+
+    def hash(self) -> str:
+        """Return the SHA-256 of kind and roles."""
+        digest = hashlib.sha256(self.kind.encode())
+        for role in self.roles:
+            digest.update(str(role.shape).encode() + np.ascontiguousarray(role, dtype=np.int8).tobytes())
+        return digest.hexdigest()
+
+
+def make_split(dataset: Dataset, kind: str = "block", seed: int = 0, patch_px: int = 16) -> Split:
+    """Split a data set; the seed decides the fold. Raises UnknownName, and DataError if the split cannot be made."""
+    if kind not in SPLITS:
+        raise unknown("split", kind, SPLITS)
+    labels = label_arrays(dataset)
+    if not any((a != UNLABELLED).any() for a in labels):
+        raise DataError(f"'{dataset.name}' has no labelled pixel or sample; there is nothing to split.")
+    roles = SPLITS[kind](dataset, seed, patch_px)
+    split = Split(kind, seed, roles, _overlap(dataset, roles, patch_px))
+    if kind == "block" and split.overlap["overlapping"]:
+        raise DataError(f"the block split of '{dataset.name}' leaks ({split.overlap}); use larger blocks or report this.")
+    return split
+
+
+def _block(dataset: Dataset, seed: int, patch_px: int) -> list[np.ndarray]:
+    if isinstance(dataset, Scene) and len({t.group for t in dataset.tiles}) < TEST_FOLDS:
+        return _square_blocks(dataset, seed, patch_px)
+    role_of = _fold_groups(*_group_table(dataset), seed)
+    if isinstance(dataset, Scene):
+        return [np.full(t.labels.shape, role_of.get(t.group, TRAIN), dtype=np.int8) for t in dataset.tiles]
+    return [np.array([role_of.get(g, TRAIN) for g in dataset.groups], dtype=np.int8)]
+
+
+def _group_table(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """List labels and groups, one row per labelled pixel or sample, thinned to 200 a tile."""
+    if not isinstance(dataset, Scene):
+        chosen = dataset.labels != UNLABELLED
+        return dataset.labels[chosen], dataset.groups[chosen]
+    rows = [(t.labels[t.labels != UNLABELLED], t.group) for t in dataset.tiles]
+    rows = [(found[:: max(1, len(found) // 200)], g) for found, g in rows if len(found)]
+    labels = np.concatenate([found for found, _ in rows])
+    return labels, np.concatenate([np.full(len(found), g) for found, g in rows])
+
+
+def _fold_groups(labels: np.ndarray, groups: np.ndarray, seed: int) -> dict[str, int]:
+    """Give each group a role; every class stays in train where some seed of the folds allows it."""
+    best: dict[str, int] = {}
+    fewest = np.inf
+    for attempt in range(TRIES):
+        roles = {str(g): TRAIN for g in np.unique(groups)}
+        test = _one_fold(labels, groups, TEST_FOLDS, seed, attempt)
+        roles |= {str(g): TEST for g in np.unique(groups[test])}
+        rest = ~test
+        val = _one_fold(labels[rest], groups[rest], VAL_FOLDS, seed, attempt)
+        roles |= {str(g): VAL for g in np.unique(groups[rest][val])}
+        kept = {int(k) for k in labels[rest][~val]}
+        lost = len(set(labels.tolist()) - kept)
+        if lost < fewest:
+            best, fewest = roles, lost
+        if not lost:
+            break
+    if fewest:
+        log.warning("%d classes have no training label under this block split; their groups are too few", fewest)
+    return best
+
+
+def _one_fold(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int, attempt: int) -> np.ndarray:
+    """Return which rows are in the fold that (seed, attempt) picks, bool (n,)."""
+    count = len(np.unique(groups))
+    if count < 2:
+        raise DataError(f"a block split needs labels in at least 3 groups or blocks; there are {count + 1}.")
+    folds = min(folds, count)
+    # Seeds 0 .. folds - 1 take the folds of one partition in turn, the next seeds those of another one: the splitter
+    # balances greedily and hardly varies with its own seed, so a partition is varied by leaving out random rows.
+    partition, fold = divmod(seed + attempt * 997, folds)
+    kept = generator(partition, "partition").random(len(labels)) < 0.7
+    kept |= ~np.isin(groups, groups[kept])  # every group must be dealt out
+    with warnings.catch_warnings():
+        # A class in fewer groups than folds is said once, in words, by the caller.
+        warnings.simplefilter("ignore", UserWarning)
+        parts = StratifiedGroupKFold(folds).split(labels[kept, None], labels[kept], groups[kept])
+        _, chosen = next(itertools.islice(parts, fold, None))
+    return np.isin(groups, np.unique(groups[kept][chosen]))
+
+
+def _square_blocks(dataset: Scene, seed: int, patch_px: int) -> list[np.ndarray]:
+    """Cut tiles into squares, share them out, and leave a gap of patch_px around the test squares."""
+    squares, labels, groups = [], [], []
+    for i, tile in enumerate(dataset.tiles):
+        side = _block_side(tile.labels.shape, patch_px)
+        rows, columns = np.indices(tile.labels.shape) // side
+        square = rows * 10_000 + columns
+        squares.append(square)
+        chosen = tile.labels != UNLABELLED
+        step = max(1, int(chosen.sum()) // 20_000)
+        labels.append(tile.labels[chosen][::step])
+        groups.append(np.array([f"{i}/{s}" for s in square[chosen][::step]]))
+    role_of = _fold_groups(np.concatenate(labels), np.concatenate(groups), seed)
+    out = []
+    for i, square in enumerate(squares):
+        names, index = np.unique(square, return_inverse=True)
+        table = np.array([role_of.get(f"{i}/{s}", UNUSED) for s in names], dtype=np.int8)
+        out.append(_gap(table[index].reshape(square.shape), patch_px))
+    return out
+
+
+def _block_side(shape: tuple[int, ...], patch_px: int) -> int:
+    """Return the side of the squares: four patches, less where the tile is small, never under two."""
+    return max(2 * patch_px, min(4 * patch_px, min(shape) // 5))
+
+
+def _gap(roles: np.ndarray, patch_px: int) -> np.ndarray:
+    """Set to UNUSED what lies within patch_px - 1 of a test pixel, and within the same distance of validation."""
+    reach = 2 * patch_px - 1
+    near_test = ndimage.maximum_filter((roles == TEST).astype(np.uint8), size=reach) > 0
+    out = np.where(near_test & (roles != TEST), UNUSED, roles)
+    near_val = ndimage.maximum_filter((out == VAL).astype(np.uint8), size=reach) > 0
+    return np.where(near_val & (out == TRAIN), UNUSED, out).astype(np.int8)
+
+
+def _random(dataset: Dataset, seed: int, patch_px: int) -> list[np.ndarray]:
+    """Draw 100 labels per class (at most half) for training, a fifth of them for validation; the rest is test."""
+    del patch_px
+    labels = label_arrays(dataset)
+    rng = generator(seed, "random split")
+    flat = np.concatenate([a.ravel() for a in labels])
+    roles = np.where(flat == UNLABELLED, UNUSED, TEST).astype(np.int8)
+    for k in np.unique(flat[flat != UNLABELLED]):
+        places = rng.permutation(np.flatnonzero(flat == k))
+        count = min(RANDOM_PER_CLASS, max(1, len(places) // 2))
+        val = count // 5
+        roles[places[:val]], roles[places[val:count]] = VAL, TRAIN
+    cuts = np.cumsum([a.size for a in labels])[:-1]
+    return [r.reshape(a.shape) for r, a in zip(np.split(roles, cuts), labels, strict=True)]
+
+
+def _official(dataset: Dataset, seed: int, patch_px: int) -> list[np.ndarray]:
+    """Take the published train and test; a fifth of the training squares or groups validates."""
+    published = [t.official for t in dataset.tiles] if isinstance(dataset, Scene) else [dataset.official]
+    if any(p is None for p in published):
+        raise DataError(f"'{dataset.name}' has no official split; use --split block or random.")
+    out = []
+    for piece, (found, labels) in enumerate(zip(published, label_arrays(dataset), strict=True)):
+        roles = np.asarray(found, dtype=np.int8).copy()
+        train = (roles == TRAIN) & (labels != UNLABELLED)
+        if isinstance(dataset, Scene):
+            rows, columns = np.indices(labels.shape) // patch_px
+            group = (rows * 10_000 + columns)[train]
+        else:
+            group = dataset.groups[train]
+        keys = np.array([f"{piece}/{g}" for g in group])
+        if len(np.unique(keys)) > 1:
+            val = _one_fold(labels[train], keys, VAL_FOLDS, seed, 0)
+            chosen = roles[train]
+            chosen[val] = VAL
+            roles[train] = chosen
+        out.append(roles)
+    return out
+
+
+def _overlap(dataset: Dataset, roles: list[np.ndarray], patch_px: int) -> dict[str, float]:
+    """Count test labels whose patch holds a training label; for a sample set, whose group does."""
+    test = overlapping = 0
+    for role, labels in zip(roles, label_arrays(dataset), strict=True):
+        is_test = (role == TEST) & (labels != UNLABELLED)
+        is_train = (role == TRAIN) & (labels != UNLABELLED)
+        if isinstance(dataset, Scene):
+            # A window that holds the pixel reaches patch_px - 1 pixels to either side.
+            near = ndimage.maximum_filter(is_train.astype(np.uint8), size=2 * patch_px - 1, mode="constant") > 0
+        else:
+            near = np.isin(dataset.groups, np.unique(dataset.groups[is_train]))
+        test += int(is_test.sum())
+        overlapping += int((is_test & near).sum())
+    return {
+        "patch_px": patch_px,
+        "test": test,
+        "overlapping": overlapping,
+        "percent": round(100 * overlapping / max(test, 1), 2),
+    }
+
+
+def labelled_counts(dataset: Dataset, split: Split) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield (role's name, labels per class (K,)) for train, val and test."""
+    for name, role in (("train", TRAIN), ("val", VAL), ("test", TEST)):
+        found = [a[(r == role) & (a != UNLABELLED)] for a, r in zip(label_arrays(dataset), split.roles, strict=True)]
+        yield name, np.bincount(np.concatenate(found), minlength=len(dataset.classes))
+
+
+SPLITS: dict[str, Callable[[Dataset, int, int], list[np.ndarray]]] = {
+    "block": _block,
+    "random": _random,
+    "official": _official,
+}

@@ -1,0 +1,209 @@
+"""A trained classifier as a Predictor: any batch, any raster size, any pattern -> calibrated probabilities.
+
+    raster -> overlapping windows -> logits / T(pattern of the pixel) -> softmax -> weighted mean over the windows
+
+What is scored is what is mapped: evaluation and mapping both come through here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mamol.data.normalize import Normalizer
+from mamol.data.windows import blend_weight, starts
+from mamol.errors import AllModalitiesMissing, ShapeMismatch, unknown
+from mamol.modality import Batch
+from mamol.model.classifier import Classifier
+
+CHUNK = 128
+
+
+@dataclass
+class MamolPredictor:
+    """MaMOL behind the Predictor interface.
+
+    `temperatures` maps a pattern ("hsi+lidar") to its temperature; a pattern that is not there takes their mean.
+    `stride_px` None moves windows by half their side.
+    """
+
+    model: Classifier
+    normalizer: Normalizer
+    classes: tuple[str, ...]
+    temperatures: Mapping[str, float]
+    stride_px: int | None = None
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Names of the modalities that the model knows."""
+        return tuple(m.name for m in self.model.modalities)
+
+    def predict(self, batch: Batch) -> np.ndarray:
+        """Return probabilities, float32: (B, K), or (B, K, H, W) for a scene's windows of any size.
+
+        Raises AllModalitiesMissing, and UnknownName / ShapeMismatch for modalities that the model does not know.
+        """
+        full = self._complete(batch)
+        present = full.pattern(self.modalities)
+        if not present.any(axis=1).all():
+            i = int(np.argmin(present.any(axis=1)))
+            raise AllModalitiesMissing(
+                f"sample {i} of the batch has no modality present; known modalities: {', '.join(self.modalities)}."
+            )
+        self.model.eval()
+        with torch.no_grad():
+            if self.model.task == "sample":
+                return self._samples(full, present)
+            return np.stack([self._raster(full.take(slice(i, i + 1))) for i in range(len(full))])
+
+    def activations(self, batch: Batch) -> np.ndarray:
+        """Return the mean gate of every expert per adapted layer over a batch of windows or samples, (L, E)."""
+        values, available = self._tensors(self._complete(batch))
+        with torch.no_grad():
+            routing = self.model(values, available).routing
+        return np.stack([routing.chosen[i].mean(0).numpy() for i in sorted(routing.chosen)])
+
+    def expert_names(self) -> list[str]:
+        """Name the experts in the order of `activations`."""
+        return self.model.mixture.names(self.modalities)
+
+    def _complete(self, batch: Batch) -> Batch:
+        """Put the modalities into the model's order; one that the batch lacks is absent."""
+        for m in batch.names():
+            if m not in self.modalities:
+                raise unknown("modality", m, self.modalities)
+        some = next(iter(batch.values.values()))
+        values, available = {}, {}
+        for m in self.model.modalities:
+            if m.name in batch.values:
+                values[m.name], available[m.name] = batch.values[m.name], batch.available[m.name]
+                if values[m.name].shape[1] != m.bands:
+                    raise ShapeMismatch(
+                        f"modality '{m.name}' has {values[m.name].shape[1]} bands; the model was trained on {m.bands}."
+                    )
+                continue
+            rest = {"grid": some.shape[2:], "series": (m.length,), "vector": ()}[m.kind]
+            available[m.name] = np.zeros((len(batch), *rest), dtype=bool)
+            values[m.name] = np.zeros((len(batch), m.bands, *rest), dtype=np.float32)
+        return Batch(values, available)
+
+    def _tensors(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        return tensors(batch, self.normalizer)
+
+    def _temperature(self, present: np.ndarray) -> np.ndarray:
+        """Return the temperature of each row of `present` (n, M); rows without any modality get 1."""
+        default = float(np.mean(list(self.temperatures.values()))) if self.temperatures else 1.0
+        bits = 1 << np.arange(len(self.modalities))
+        table = np.full(1 << len(self.modalities), default) if len(bits) <= 16 else None
+        codes = present @ bits
+        named = {sum(int(b) for b, m in zip(bits, self.modalities, strict=True) if m in key.split("+")): t for key, t in self.temperatures.items()}
+        if table is None:
+            return np.array([named.get(int(c), default) for c in codes])
+        table[list(named)] = list(named.values())
+        return table[codes]
+
+    def _samples(self, batch: Batch, present: np.ndarray) -> np.ndarray:
+        """Classify samples grouped by pattern, so that each group folds and skips what it lacks."""
+        out = np.empty((len(batch), len(self.classes)), dtype=np.float32)
+        values, available = self._tensors(batch)
+        temperature = torch.from_numpy(self._temperature(present).astype(np.float32))
+        _, group = np.unique(present, axis=0, return_inverse=True)
+        for g in range(int(group.max()) + 1):
+            for rows in np.array_split(np.flatnonzero(group == g), -(-int((group == g).sum()) // CHUNK)):
+                index = torch.from_numpy(rows)
+                part = self.model({m: v[index] for m, v in values.items()}, {m: a[index] for m, a in available.items()})
+                out[rows] = (part.logits.float() / temperature[index, None]).softmax(1).numpy()
+        return out
+
+    def _raster(self, batch: Batch) -> np.ndarray:
+        """Classify one raster (1, C, H, W) into (K, H, W), NaN where no modality is available."""
+        values, available = self._tensors(batch)
+        mask = np.stack([batch.available[m][0] for m in self.modalities], axis=-1)  # (H, W, M)
+        height, width = mask.shape[:2]
+        temperature = torch.from_numpy(self._temperature(mask.reshape(-1, mask.shape[-1])).astype(np.float32))
+        temperature = temperature.view(height, width)
+        raster = _Raster(values, available, temperature, self.model)
+        out = raster.centre() if self.model.task == "centre" else raster.dense(self.stride_px)
+        out[:, ~mask.any(-1)] = np.nan
+        return out
+
+
+class _Raster:
+    """One raster as tensors, cut into windows."""
+
+    def __init__(self, values: Mapping[str, Tensor], available: Mapping[str, Tensor], temperature: Tensor, model: Classifier):
+        self.values, self.available, self.temperature, self.model = values, available, temperature, model
+        self.side = model.config.tokens.window_px
+        self.height, self.width = temperature.shape
+
+    def dense(self, stride: int | None) -> np.ndarray:
+        """Blend overlapping windows; every pixel is covered, whatever the size."""
+        side = self.side
+        stride = max(1, side // 2) if stride is None else stride
+        corners = [(y, x) for y in starts(self.height, side, stride) for x in starts(self.width, side, stride)]
+        total = np.zeros((self.model.shape.classes, max(self.height, side), max(self.width, side)), dtype=np.float32)
+        weight, norm = blend_weight(side), np.zeros(total.shape[1:], dtype=np.float32)
+        self._pad(0, total.shape[2] - self.width, 0, total.shape[1] - self.height)
+        for chunk in self._chunks(corners):
+            logits, rows = self._run(chunk)
+            heat = torch.stack([self.temperature[y : y + side, x : x + side] for y, x in chunk])
+            probability = (logits / heat[rows, None]).softmax(1).numpy()
+            for k, row in enumerate(rows.tolist()):
+                y, x = chunk[row]
+                total[:, y : y + side, x : x + side] += probability[k] * weight
+                norm[y : y + side, x : x + side] += weight
+        total, norm = total[:, : self.height, : self.width], norm[: self.height, : self.width]
+        return total / np.where(norm > 0, norm, np.float32(np.nan))
+
+    def centre(self) -> np.ndarray:
+        """Classify every pixel as the middle of its own patch (the paper's way)."""
+        half = self.side // 2
+        out = np.full((self.model.shape.classes, self.height, self.width), np.nan, dtype=np.float32)
+        heat = self.temperature
+        self._pad(half, self.side - half - 1, half, self.side - half - 1)
+        places = [(y, x) for y in range(self.height) for x in range(self.width)]
+        for chunk in self._chunks(places):
+            logits, rows = self._run(chunk)
+            y, x = np.array(chunk)[rows.numpy()].T
+            out[:, y, x] = (logits / heat[y, x][:, None]).softmax(1).numpy().T
+        return out
+
+    def _pad(self, left: int, right: int, top: int, bottom: int) -> None:
+        around = (left, right, top, bottom)
+        pad = torch.nn.functional.pad
+        self.values = {m: pad(v, around) for m, v in self.values.items()}
+        self.available = {m: pad(a, around, value=False) for m, a in self.available.items()}
+        self.temperature = pad(self.temperature[None], around, value=1.0)[0]
+
+    def _chunks(self, corners: list[tuple[int, int]]) -> list[list[tuple[int, int]]]:
+        return [corners[i : i + CHUNK] for i in range(0, len(corners), CHUNK)]
+
+    def _run(self, corners: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+        """Return logits of the windows that hold anything, and their rows in `corners`."""
+        side = self.side
+
+        def cut(x: Tensor) -> Tensor:
+            return torch.cat([x[..., r : r + side, c : c + side] for r, c in corners])
+
+        available = {m: cut(a) for m, a in self.available.items()}
+        rows = torch.stack([a.flatten(1).any(1) for a in available.values()]).any(0).nonzero()[:, 0]
+        if not len(rows):
+            return torch.zeros(0, self.model.shape.classes, side, side)[: len(rows)], rows
+        values = {m: cut(v)[rows] for m, v in self.values.items()}
+        return self.model(values, {m: a[rows] for m, a in available.items()}).logits.float(), rows
+
+
+def tensors(batch: Batch, normalizer: Normalizer) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Normalise a batch and hand it to torch; values that are not available become 0, whatever they were."""
+    values, available = {}, {}
+    for m, v in batch.values.items():
+        mask = batch.available[m]
+        clean = np.where(np.expand_dims(mask, 1), v, np.float32(0))
+        ready = np.where(np.expand_dims(mask, 1), normalizer.apply(clean, m), np.float32(0))
+        values[m] = torch.from_numpy(np.ascontiguousarray(ready, dtype=np.float32))
+        available[m] = torch.from_numpy(mask.copy())
+    return values, available

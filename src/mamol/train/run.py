@@ -1,0 +1,201 @@
+"""From a data set to a run folder: split -> normalise -> pretrain and freeze -> train -> calibrate -> save.
+
+    RUN/backbone/         written once the pretraining is done
+    RUN/state.safetensors the resumable state while training, removed when the run is complete
+    RUN/log.jsonl         one row per evaluation, to be plotted (RUN/tensorboard/ with the extra)
+    RUN/mamol.json        written last: a folder with it is complete
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mamol.config import Config
+from mamol.data.dataset import UNLABELLED, Dataset, Scene, class_names, label_arrays
+from mamol.data.normalize import Normalizer
+from mamol.data.split import TRAIN, Split
+from mamol.errors import ConfigError, DataError, OutputExists
+from mamol.files import atomic, write_json, write_text
+from mamol.model.checkpoint import (
+    FORMAT,
+    BackboneDocument,
+    RunDocument,
+    load_backbone,
+    load_run,
+    read_backbone,
+    save_backbone,
+    save_run,
+)
+from mamol.model.classifier import Classifier, InputShape
+from mamol.model.predictor import MamolPredictor
+from mamol.seed import seed_torch
+from mamol.train.feed import Feed
+from mamol.train.loop import Progress, fit, silent
+from mamol.train.pretrain import pretrain
+from mamol.train.validate import Validation
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Prepared:
+    """A data set made ready for one run."""
+
+    dataset: Dataset
+    split: Split
+    normalizer: Normalizer
+    model: Classifier
+    feed: Feed
+    config: Config
+    seed: int
+
+
+def prepare(dataset: Dataset, split: Split, config: Config, seed: int) -> Prepared:
+    """Check, normalise and build; raises DataError if the training labels hold fewer than two classes."""
+    check_trainable(dataset, split)
+    given = read_backbone(Path(config.backbone.path))[0] if config.backbone.path else None
+    if given is not None:
+        config = _match(config, given, dataset)
+        normalizer = Normalizer.from_json(given.normalizer)
+    else:
+        normalizer = Normalizer.fit(dataset, split, config.data)
+    bands = {m.name: normalizer.bands(m.name) for m in dataset.modalities}
+    shape = InputShape(dataset.modalities, bands, len(dataset.classes), isinstance(dataset, Scene))
+    seed_torch(seed, "start")
+    model = Classifier(shape, config)
+    return Prepared(dataset, split, normalizer, model, Feed(dataset, split, normalizer, config, seed), config, seed)
+
+
+def check_trainable(dataset: Dataset, split: Split) -> None:
+    """Raise DataError unless the training part holds labels of two classes or more."""
+    pairs = zip(label_arrays(dataset), split.roles, strict=True)
+    found = np.unique(np.concatenate([labels[(role == TRAIN) & (labels != UNLABELLED)] for labels, role in pairs]))
+    if len(found) < 2:
+        names = [class_names(dataset)[k] for k in found]
+        raise DataError(
+            f"the training part of '{dataset.name}' has {len(found)} class(es) ({', '.join(names) or 'none'}); "
+            "at least two are needed. Add labels, or choose another split or seed."
+        )
+
+
+def pretrain_backbone(prepared: Prepared, out: Path, progress: Progress = silent) -> None:
+    """Pretrain without labels and write a backbone folder; the pretrained weights stay in `prepared.model`."""
+    started = time.monotonic()
+    losses = pretrain(prepared.model, prepared.feed, prepared.config, progress)
+    record = {
+        "dataset": prepared.dataset.name,
+        "split": prepared.split.kind,
+        "split_hash": prepared.split.hash(),
+        "seed": prepared.seed,
+        "steps": prepared.config.pretrain.steps,
+        "losses": losses,
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    with atomic(out) as partial:
+        partial.mkdir(parents=True)
+        save_backbone(partial, prepared.model, prepared.normalizer, record)
+
+
+def train(prepared: Prepared, out: Path, resume: bool = False, progress: Progress = silent) -> MamolPredictor:
+    """Train one classifier and fill the folder `out`; return it ready to predict.
+
+    `resume` goes on where a killed run stopped, to the same bits. Raises OutputExists if the folder is in use.
+    """
+    out = Path(out)
+    if (out / "mamol.json").exists():
+        if resume:
+            return load_run(out)
+        raise OutputExists(f"{out} holds a finished run; choose another folder, or --resume to keep it.")
+    if out.exists() and any(out.iterdir()) and not resume:
+        raise OutputExists(f"{out} is not empty; pass --resume to go on with a run that was stopped, or another folder.")
+    _same_run(prepared, out)
+    started = time.monotonic()
+    if not (out / "backbone").exists():
+        if prepared.config.backbone.path:
+            load_backbone(prepared.model, Path(prepared.config.backbone.path), with_tokenizers=True)
+            pretraining = read_backbone(Path(prepared.config.backbone.path))[0].pretraining
+            with atomic(out / "backbone") as partial:
+                partial.mkdir(parents=True)
+                save_backbone(partial, prepared.model, prepared.normalizer, pretraining)
+        else:
+            pretrain_backbone(prepared, out / "backbone", progress)
+    document = load_backbone(prepared.model, out / "backbone", with_tokenizers=True)
+    rows = _Log(out)
+    history = fit(prepared.model, prepared.feed, prepared.config.train, out / "state.safetensors", progress, rows)
+    validation = Validation(prepared.feed.held_out(), prepared.feed.order)
+    model = prepared.model.cpu()
+    training = asdict(history) | {"seed": prepared.seed, "seconds": round(time.monotonic() - started, 1)}
+    training["pretraining"] = document.pretraining
+    save_run(out, model, _document(prepared, validation.temperatures(model), document, training))
+    (out / "state.safetensors").unlink(missing_ok=True)
+    return load_run(out)
+
+
+def _document(prepared: Prepared, temperatures: dict[str, float], backbone: BackboneDocument, training: dict[str, object]) -> RunDocument:
+    split = prepared.split
+    return RunDocument(
+        format=FORMAT,
+        config=prepared.config,
+        dataset=prepared.dataset.name,
+        modalities=prepared.dataset.modalities,
+        bands=dict(prepared.model.shape.bands),
+        is_scene=prepared.model.shape.is_scene,
+        classes=prepared.dataset.classes,
+        normalizer=prepared.normalizer.to_json(),
+        temperatures=temperatures,
+        backbone_hash=backbone.hash,
+        split={"kind": split.kind, "seed": split.seed, "hash": split.hash(), "overlap": split.overlap},
+        parameters=prepared.model.parameter_counts(),
+        training=training,
+    )
+
+
+def _match(config: Config, given: BackboneDocument, dataset: Dataset) -> Config:
+    """Take the sizes that a given backbone fixes; refuse one that was made for other modalities."""
+    if given.modalities != dataset.modalities:
+        raise ConfigError(
+            f"the backbone was pretrained on {', '.join(m.name for m in given.modalities)} with "
+            f"{[m.bands for m in given.modalities]} bands; '{dataset.name}' has "
+            f"{', '.join(m.name for m in dataset.modalities)} with {[m.bands for m in dataset.modalities]}."
+        )
+    backbone = given.config.backbone.model_copy(update={"path": config.backbone.path, "freeze": config.backbone.freeze})
+    tokens = given.config.tokens.model_copy(update={"placeholder": config.tokens.placeholder})
+    return config.model_copy(update={"backbone": backbone, "tokens": tokens, "data": given.config.data})
+
+
+def _same_run(prepared: Prepared, out: Path) -> None:
+    """Write what this run is, or check that a resumed folder is the same run."""
+    own = {"config": prepared.config.model_dump(mode="json"), "split": prepared.split.hash(), "seed": prepared.seed}
+    path = out / "run.json"
+    if path.exists():
+        if json.loads(path.read_text(encoding="utf-8")) != own:
+            raise ConfigError(f"{out} was started with another configuration, split or seed; use the same to --resume.")
+        return
+    write_json(path, own)
+
+
+class _Log:
+    """Appends evaluations to log.jsonl, and to TensorBoard files where the extra is installed."""
+
+    def __init__(self, out: Path) -> None:
+        self.path = out / "log.jsonl"
+        self.rows: list[str] = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
+        self.folder = out / "tensorboard"
+
+    def __call__(self, row: dict[str, float]) -> None:
+        kept = [r for r in self.rows if json.loads(r)["step"] < row["step"]]
+        self.rows = [*kept, json.dumps(row)]
+        write_text(self.path, "\n".join(self.rows) + "\n")
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            return
+        with SummaryWriter(str(self.folder)) as writer:
+            for key in ("loss", "lr", "score"):
+                writer.add_scalar(key, row[key], int(row["step"]))

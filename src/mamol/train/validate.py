@@ -1,0 +1,72 @@
+"""Validation while training: every pattern on held-out training windows or samples, and the temperatures.
+
+    score  = mean over the 2^M - 1 patterns of (OA + AA) / 2
+    T(p)   = argmin over a grid of T of the NLL of softmax(logits / T) under pattern p     [temperature scaling, 1706.04599]
+
+Nothing here sees the test part.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mamol.modality import patterns
+from mamol.model.classifier import Classifier
+from mamol.train.feed import Draw
+from mamol.train.losses import labelled
+
+CHUNK = 64
+TEMPERATURES = np.geomspace(0.25, 8.0, 61)
+MOST_PATTERNS = 15
+"""With four modalities or more, validation uses the full pattern, the singles and a fixed choice of the rest."""
+
+
+class Validation:
+    """Held-out windows or samples, scored under every pattern."""
+
+    def __init__(self, held_out: Draw, order: tuple[str, ...]) -> None:
+        self.held_out, self.order = held_out, order
+        every = patterns(order)
+        if len(every) > MOST_PATTERNS:
+            step = len(every) / MOST_PATTERNS
+            every = [every[int(i * step)] for i in range(MOST_PATTERNS)]
+        self.patterns = every
+
+    def logits(self, model: Classifier, present: tuple[str, ...]) -> tuple[Tensor, Tensor]:
+        """Return logits (n, K) and labels (n,) of the held-out labels under one pattern; n may be 0."""
+        missing = torch.tensor([[m not in present for m in self.order]]).expand(len(self.held_out), -1)
+        hidden = self.held_out.without(missing.to(self.held_out.labels.device), self.order)
+        some = torch.stack([hidden.available[m].flatten(1).any(1) for m in present], 1).any(1)
+        hidden = hidden.part(some)
+        out: list[tuple[Tensor, Tensor]] = []
+        model.eval()
+        with torch.no_grad():
+            for start in range(0, len(hidden), CHUNK):
+                part = hidden.part(slice(start, start + CHUNK))
+                out.append(labelled(model(part.values, part.available).logits.float(), part.labels, model.task))
+        if not out:
+            return torch.zeros(0, model.shape.classes), torch.zeros(0, dtype=torch.long)
+        return torch.cat([a for a, _ in out]), torch.cat([b for _, b in out])
+
+    def score(self, model: Classifier) -> float:
+        """Return the mean over patterns of (OA + AA) / 2, percent."""
+        scores = []
+        for present in self.patterns:
+            logits, labels = self.logits(model, present)
+            if len(labels):
+                right = (logits.argmax(1) == labels).float()
+                recall = [right[labels == k].mean() for k in labels.unique()]
+                scores.append(50 * float(right.mean() + torch.stack(recall).mean()))
+        return sum(scores) / max(len(scores), 1)
+
+    def temperatures(self, model: Classifier) -> dict[str, float]:
+        """Return the best temperature per pattern, keyed by its modalities joined with "+"."""
+        best = {}
+        for present in patterns(self.order):
+            logits, labels = self.logits(model, present)
+            if len(labels):
+                grid = [torch.nn.functional.cross_entropy(logits / t, labels).item() for t in TEMPERATURES]
+                best["+".join(present)] = float(TEMPERATURES[int(np.argmin(grid))])
+        return best

@@ -1,0 +1,119 @@
+"""The mixture against its equation, computed by hand with plain loops."""
+
+import pytest
+import torch
+from made import tiny_config
+from torch import nn
+
+from mamol.model.backbone import Backbone
+from mamol.model.experts import ExpertBank, Mixture, folded, route
+
+TARGETS = ["q", "v", "fc1", "fc2"]
+
+
+@pytest.fixture
+def bank() -> ExpertBank:
+    torch.manual_seed(0)
+    bank = ExpertBank(5, 7, ranks=[3, 1, 2], config=tiny_config(experts={"alpha": 6.0}).experts)
+    nn.init.normal_(bank.B)
+    return bank
+
+
+def by_hand(bank: ExpertBank, x: torch.Tensor, gates: torch.Tensor) -> torch.Tensor:
+    """sum_e g_e (alpha / r_e) B_e A_e x, one expert at a time."""
+    out, start = 0, 0
+    for e, rank in enumerate([3, 1, 2]):
+        a, b = bank.A[start : start + rank], bank.B[:, start : start + rank]
+        out = out + gates[..., e : e + 1] * (6.0 / rank) * (x @ a.T @ b.T)
+        start += rank
+    return out
+
+
+def test_low_rank_equals_the_equation(bank: ExpertBank) -> None:
+    x, gates = torch.randn(2, 4, 5), torch.rand(2, 4, 3)
+    torch.testing.assert_close(bank.low_rank(x, gates), by_hand(bank, x, gates))
+
+
+def test_folded_equals_low_rank_for_mixed_patterns(bank: ExpertBank) -> None:
+    frozen, x = nn.Linear(5, 7), torch.randn(3, 4, 5)
+    table = torch.rand(4, 3)
+    index = torch.randint(0, 4, (3, 4))
+    expected = frozen(x) + bank.low_rank(x, table[index])
+    torch.testing.assert_close(folded(frozen, bank, x, table, index), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_one_pattern_is_one_frozen_product(bank: ExpertBank) -> None:
+    frozen, x, gates = nn.Linear(5, 7), torch.randn(1, 4, 5), torch.rand(1, 3)
+    got = folded(frozen, bank, x, gates, torch.zeros(1, 4, dtype=torch.long))
+    weight = frozen.weight + bank.weight_change(gates[0])
+    assert torch.equal(got, nn.functional.linear(x, weight, frozen.bias))
+
+
+def test_route_finds_the_distinct_patterns() -> None:
+    available = torch.tensor([[[True, False], [True, True], [True, False]]])
+    routing = route(available, torch.tensor([0, 0, 1]), own=False)
+    assert routing.codes[routing.index].tolist() == available.float().tolist()
+    assert len(routing.codes) == 2
+
+
+def test_route_with_own_modality_tells_tokens_of_one_pattern_apart() -> None:
+    available = torch.ones(1, 4, 2, dtype=torch.bool)
+    routing = route(available, torch.tensor([0, 0, 1, 1]), own=True)
+    assert routing.own is not None
+    assert routing.own[routing.index].tolist() == [[0, 0, 1, 1]]
+
+
+@pytest.mark.parametrize(("kind", "folds"), [("pattern", True), ("pattern+content", False), ("content", False)])
+def test_both_paths_agree_through_a_backbone(kind: str, folds: bool) -> None:
+    outputs = {}
+    for path in ("low-rank", "folded"):
+        config = tiny_config(experts={"targets": TARGETS, "path": path}, router={"input": kind})
+        torch.manual_seed(1)
+        backbone, mixture = Backbone(config.backbone), Mixture(3, config)
+        for p in mixture.parameters():
+            nn.init.normal_(p, std=0.3)
+        x = torch.randn(4, 6, 16)
+        available = torch.rand(4, 1, 3).gt(0.4).expand(-1, 6, -1) | torch.tensor([True, False, False])
+        routing = route(available, torch.zeros(6, dtype=torch.long), own=False)
+        with torch.no_grad():
+            outputs[path] = backbone(x, None, lambda i, m=mixture, r=routing: m.adapt(i, r))
+        assert mixture.gates(0, routing, x)[1] is not folds
+    torch.testing.assert_close(outputs["low-rank"], outputs["folded"], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("targets", [TARGETS, ["ffn"]])
+def test_an_untrained_mixture_changes_not_one_bit(targets: list[str]) -> None:
+    config = tiny_config(experts={"targets": targets})
+    torch.manual_seed(0)
+    backbone, mixture, x = Backbone(config.backbone), Mixture(2, config), torch.randn(2, 5, 16)
+    routing = route(torch.ones(2, 5, 2, dtype=torch.bool), torch.zeros(5, dtype=torch.long), own=False)
+    assert torch.equal(backbone(x, None, lambda i: mixture.adapt(i, routing)), backbone(x))
+
+
+def test_specific_experts_follow_the_mask() -> None:
+    config = tiny_config(experts={"n_dynamic": 0})
+    mixture = Mixture(3, config)
+    routing = route(torch.tensor([[[True, False, True]]]), torch.tensor([0]), own=False)
+    gates, per_token = mixture.gates(0, routing, None)
+    assert gates.tolist() == [[1.0, 1.0, 0.0, 1.0]]
+    assert not per_token
+    assert mixture.names(["a", "b", "c"]) == ["shared", "specific a", "specific b", "specific c"]
+
+
+def test_own_scope_keeps_only_the_tokens_own_expert() -> None:
+    mixture = Mixture(2, tiny_config(experts={"n_dynamic": 0, "scope": "own"}))
+    routing = route(torch.ones(1, 2, 2, dtype=torch.bool), torch.tensor([0, 1]), own=True)
+    gates, _ = mixture.gates(0, routing, None)
+    assert gates[routing.index].tolist() == [[[1.0, 1.0, 0.0], [1.0, 0.0, 1.0]]]
+
+
+def test_layers_not_chosen_are_plain() -> None:
+    mixture = Mixture(2, tiny_config(experts={"layers": [1]}))
+    assert [name for name, _ in mixture.banks.named_children()] == [f"1_{t}" for t in mixture.config.targets]
+
+
+def test_the_papers_projection_is_trained_beside_the_ffn() -> None:
+    config = tiny_config(experts={"targets": ["ffn"], "projection": True, "init_b": "normal"})
+    bank = Mixture(2, config).banks["0_ffn"]
+    assert bank.projection is not None
+    assert bank.B.abs().sum() > 0
