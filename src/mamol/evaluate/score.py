@@ -1,0 +1,169 @@
+"""Score any Predictor on the test part of a split, under every pattern or at missing rates.
+
+`patterns`: the whole test part under each of the 2^M - 1 patterns; the summary is the unweighted mean and the worst.
+`rate`: a share eta of the samples (or pixels) is incomplete, as a frozen table says. Source: PROTOCOL.md section 3.
+
+Ours, the forests and a stranger's model go through the same lines. A pixel or sample that has none of a pattern's
+modalities is not scored, and counted in `n_without`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from mamol.data.availability import draw_rate_table, table_hash
+from mamol.data.dataset import UNLABELLED, Dataset, Scene, class_names, modality_names
+from mamol.data.split import TEST, Split
+from mamol.errors import DataError, UsageError, unknown
+from mamol.evaluate.metrics import Scored, all_measures, confidence_rise, counter_intuitive
+from mamol.modality import Batch, Predictor, patterns
+
+RATES = (0.0, 0.3, 0.5, 0.7, 0.9)
+Progress = Callable[[str, int, int, str], None]
+
+
+def _silent(what: str, done: int, total: int, note: str) -> None:
+    """Show nothing."""
+
+
+@dataclass(frozen=True)
+class TestPart:
+    """What is tested: batches (one per tile, or one of all samples) with the places and labels scored in each."""
+
+    batches: list[Batch]
+    where: list[np.ndarray]
+    labels: np.ndarray
+
+    def probabilities(self, predictor: Predictor, present: Sequence[str]) -> np.ndarray:
+        """Return (n, K) under one pattern; NaN rows where the place has none of its modalities."""
+        out = []
+        for batch, where in zip(self.batches, self.where, strict=True):
+            hidden = batch.only(present)
+            out.append(self._piece(predictor, hidden, where))
+        return np.concatenate(out)
+
+    def _piece(self, predictor: Predictor, hidden: Batch, where: np.ndarray) -> np.ndarray:
+        result = np.full((len(where), len(predictor.classes)), np.nan, dtype=np.float32)
+        if where.shape[1] == 2:  # a tile: rows and columns
+            if any(a.any() for a in hidden.available.values()):
+                result = predictor.predict(hidden)[0][:, where[:, 0], where[:, 1]].T
+            return result
+        some = hidden.pattern(hidden.names()).any(axis=1)
+        if some.any():
+            result[some] = predictor.predict(hidden.take(some))
+        return result
+
+
+def test_part(dataset: Dataset, split: Split) -> TestPart:
+    """Collect the labelled test places; raises DataError if there are none."""
+    if isinstance(dataset, Scene):
+        chosen = [(t, (r == TEST) & (t.labels != UNLABELLED)) for t, r in zip(dataset.tiles, split.roles, strict=True)]
+        chosen = [(t, mask) for t, mask in chosen if mask.any()]
+        part = TestPart(
+            [t.batch() for t, _ in chosen],
+            [np.argwhere(mask) for _, mask in chosen],
+            np.concatenate([t.labels[mask] for t, mask in chosen]) if chosen else np.zeros(0, dtype=np.int16),
+        )
+    else:
+        rows = np.flatnonzero((split.roles[0] == TEST) & (dataset.labels != UNLABELLED))
+        part = TestPart([dataset.samples.take(rows)], [rows[:, None]], dataset.labels[rows])
+    if not len(part.labels):
+        raise DataError(f"the split of '{dataset.name}' leaves no labelled test pixel or sample; choose another seed.")
+    return part
+
+
+def score(
+    predictor: Predictor, dataset: Dataset, split: Split, protocol: str = "patterns", progress: Progress = _silent
+) -> dict[str, Any]:
+    """Score a predictor on the test part; return a tree of plain values, figures in percent.
+
+    Raises UnknownName for a protocol, UsageError if the predictor's classes are not the data set's.
+    """
+    if protocol not in PROTOCOLS:
+        raise unknown("protocol", protocol, PROTOCOLS)
+    if tuple(predictor.classes) != class_names(dataset):
+        raise UsageError(
+            f"the model knows the classes {', '.join(predictor.classes)}; '{dataset.name}' has "
+            f"{', '.join(class_names(dataset))}. Evaluate on data with the same classes in the same order."
+        )
+    part = test_part(dataset, split)
+    head = {
+        "dataset": dataset.name,
+        "split": split.kind,
+        "seed": split.seed,
+        "split_hash": split.hash(),
+        "overlap": split.overlap,
+        "classes": list(predictor.classes),
+        "protocol": protocol,
+    }
+    return head | PROTOCOLS[protocol](predictor, dataset, part, split, progress)
+
+
+def _score_patterns(
+    predictor: Predictor, dataset: Dataset, part: TestPart, split: Split, progress: Progress
+) -> dict[str, Any]:
+    every = patterns(modality_names(dataset))
+    scored, rows = {}, []
+    for done, present in enumerate(every, 1):
+        probability = part.probabilities(predictor, present)
+        scored[present] = probability
+        seen = np.isfinite(probability).all(axis=1)
+        measures = all_measures(Scored(part.labels[seen], probability[seen]), tuple(predictor.classes))
+        rows.append({"present": list(present), "n_without": int((~seen).sum())} | measures)
+        progress("evaluate", done, len(every), "+".join(present))
+    usable = [r for r in rows if r["n"]]
+    return {"patterns": rows} | _summary(usable) | _nested(scored, part.labels)
+
+
+def _summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    means = {f"mean_{key}": _mean([r[key] for r in rows]) for key in ("oa", "aa", "kappa", "f1", "ece", "nll")}
+    return means | {f"worst_{key}": min(r[key] for r in rows) for key in ("oa", "aa")}
+
+
+def _mean(values: Sequence[float]) -> float:
+    return round(float(np.mean(values)), 4)
+
+
+def _nested(scored: dict[tuple[str, ...], np.ndarray], labels: np.ndarray) -> dict[str, Any]:
+    """Average the two rates over all pairs of patterns that differ by one modality."""
+    flips, rises = [], []
+    for few, more in combinations(sorted(scored, key=len), 2):
+        if len(more) == len(few) + 1 and set(few) < set(more):
+            seen = np.isfinite(scored[few]).all(1) & np.isfinite(scored[more]).all(1)
+            pair = Scored(labels[seen], scored[few][seen]), Scored(labels[seen], scored[more][seen])
+            if seen.any():
+                flips.append(counter_intuitive(*pair))
+                rises.append(confidence_rise(*pair))
+    return {
+        "counter_intuitive": _mean(flips) if flips else None,
+        "confidence_rise": _mean(rises) if rises else None,
+    }
+
+
+def _score_rate(predictor: Predictor, dataset: Dataset, part: TestPart, split: Split, progress: Progress) -> dict[str, Any]:
+    """Score each (rate, kind): every test place takes the pattern that the frozen table gives it."""
+    names = modality_names(dataset)
+    every = {p: part.probabilities(predictor, p) for p in patterns(names)}
+    kinds = [*names, "both"] if len(names) > 1 else ["both"]
+    rows = []
+    for rate in RATES:
+        for kind in kinds:
+            table = draw_rate_table(len(part.labels), names, rate, kind, split.seed)
+            probability = np.full_like(next(iter(every.values())), np.nan)
+            for present, found in every.items():
+                mine = (table == np.array([m in present for m in names])).all(axis=1)
+                probability[mine] = found[mine]
+            seen = np.isfinite(probability).all(axis=1)
+            measures = all_measures(Scored(part.labels[seen], probability[seen]), tuple(predictor.classes))
+            about = {"rate": rate, "kind": kind, "table_hash": table_hash(table), "n_without": int((~seen).sum())}
+            rows.append(about | measures)
+        progress("evaluate", RATES.index(rate) + 1, len(RATES), f"rate {rate}")
+    return {"rates": rows} | _summary(rows)
+
+
+PROTOCOLS = {"patterns": _score_patterns, "rate": _score_rate}
