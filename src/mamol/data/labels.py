@@ -1,0 +1,164 @@
+"""Labels of a tile from a raster or from polygons, as class integers on the tile's grid.
+
+Raster values and polygon attributes are looked up in the scene's classes; a value that is in neither the classes nor
+`ignore` is an error, not a silent hole. Polygons are reprojected to the tile's CRS and burnt in file order, a later
+one over an earlier one.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyogrio
+import rasterio
+import shapely
+from rasterio.features import rasterize
+from rasterio.warp import transform as transform_points
+
+from mamol.data.dataset import UNLABELLED, ClassInfo, classes_from
+from mamol.data.raster import Grid, is_mat, open_raster, read_mat
+from mamol.data.spec import LabelSpec, SceneSpec
+from mamol.errors import ConfigError, DataError, GridMismatch, unknown
+from mamol.files import must_exist
+
+VECTORS = {".gpkg", ".shp", ".geojson", ".json", ".fgb"}
+TRAIN, TEST = 1, 3
+
+
+def is_vector(path: Path) -> bool:
+    """Tell whether a path is a file of polygons."""
+    return path.suffix.lower() in VECTORS
+
+
+def find_classes(spec: SceneSpec, tiles: tuple[str, ...]) -> tuple[tuple[ClassInfo, ...], dict[float | str, int]]:
+    """Return the classes and which raster value or attribute text means which; both empty without labels."""
+    if spec.labels is None:
+        return classes_from([c.name for c in spec.classes]), {}
+    vector = is_vector(spec.path(spec.labels.path, tiles[0]))
+    if spec.classes:
+        infos = classes_from([c.name for c in spec.classes])
+        infos = tuple(ClassInfo(i.name, c.colour or i.colour) for i, c in zip(infos, spec.classes, strict=True))
+        default = [c.name if vector else float(k) for k, c in enumerate(spec.classes, 1)]
+        keys = [d if c.value is None else c.value for c, d in zip(spec.classes, default, strict=True)]
+        return infos, {(str(v) if vector else float(v)): k for k, v in enumerate(keys)}
+    found = sorted({v for t in tiles for v in _values(spec, spec.labels, t, vector)}, key=lambda v: (str(type(v)), v))
+    names = [str(v) if vector else f"class {v:g}" for v in found]
+    return classes_from(names), {v: k for k, v in enumerate(found)}
+
+
+def read_labels(spec: SceneSpec, tile: str, grid: Grid, lookup: dict[float | str, int]) -> np.ndarray:
+    """Return the labels of a tile, int16 (H, W) with UNLABELLED.
+
+    Raises GridMismatch, DataError (NaN, unknown raster value) and UnknownName (unknown class of a polygon).
+    """
+    if spec.labels is None:
+        return np.full(grid.shape, UNLABELLED, dtype=np.int16)
+    path = spec.path(spec.labels.path, tile)
+    if is_vector(path):
+        return _burn(path, spec.labels, grid, lookup)
+    return _to_classes(_raster_values(path, spec.labels, grid), spec.labels, lookup, path)
+
+
+def read_official(spec: SceneSpec, tile: str, grid: Grid) -> np.ndarray | None:
+    """Return the official split of a tile, int8 (H, W): 0 none, 1 train, 3 test; None if the scene names none."""
+    labels = spec.labels
+    if labels is None or not (labels.split or (labels.train and labels.test)):
+        return None
+    out = np.zeros(grid.shape, dtype=np.int8)
+    if labels.split:
+        values = _raster_values(spec.path(labels.split, tile), labels, grid)
+        out[values == 1], out[values == 2] = TRAIN, TEST
+        return out
+    for text, role in ((labels.train or "", TRAIN), (labels.test or "", TEST)):
+        values = _raster_values(spec.path(text, tile), labels, grid)
+        out[~np.isin(values, [*labels.ignore, np.nan])] = role
+    return out
+
+
+def _raster_values(path: Path, spec: LabelSpec, grid: Grid) -> np.ndarray:
+    """Return the raw values (H, W), the file's nodata as the first `ignore` value; refuses NaN and another size."""
+    if is_mat(path):
+        values = read_mat(path, spec.key).astype(np.float64)
+        values = values[..., 0] if values.ndim == 3 else values
+        nodata = None
+    else:
+        with open_raster(path) as raster:
+            values, nodata = raster.read(1).astype(np.float64), raster.nodata
+    if values.shape != grid.shape:
+        raise GridMismatch(
+            f"the labels {path} are {values.shape[0]} x {values.shape[1]} pixels, the grid is {grid.height} x {grid.width}; "
+            "labels are never resampled: put them on the grid (or choose it with grid =)."
+        )
+    if nodata is not None and spec.ignore and not np.isnan(nodata):
+        values[values == nodata] = spec.ignore[0]
+    if np.isnan(values).any():
+        raise DataError(f"the labels {path} hold {int(np.isnan(values).sum())} NaN; write unlabelled pixels as 0.")
+    return values
+
+
+def _to_classes(values: np.ndarray, spec: LabelSpec, lookup: dict[float | str, int], path: Path) -> np.ndarray:
+    out = np.full(values.shape, UNLABELLED, dtype=np.int16)
+    ignored = set(spec.ignore) - set(lookup)
+    for value in np.unique(values):
+        if float(value) in lookup:
+            out[values == value] = lookup[float(value)]
+        elif float(value) not in ignored:
+            raise DataError(
+                f"the labels {path} hold the value {value:g}, which is none of the classes "
+                f"({', '.join(f'{v:g}' for v in lookup if isinstance(v, float))}) and not in ignore = {list(spec.ignore)}."
+            )
+    return out
+
+
+def _values(spec: SceneSpec, labels: LabelSpec, tile: str, vector: bool) -> set[float | str]:
+    path = spec.path(labels.path, tile)
+    if vector:
+        return {str(v) for v in _polygons(path, labels)[1]}
+    if is_mat(path):
+        found = np.unique(read_mat(path, labels.key))
+    else:
+        with open_raster(path) as raster:
+            found = np.unique(raster.read(1))
+            found = found[found != raster.nodata] if raster.nodata is not None else found
+    return {float(v) for v in found if not np.isnan(v)} - set(labels.ignore)
+
+
+def _polygons(path: Path, spec: LabelSpec) -> tuple[np.ndarray, np.ndarray, str]:
+    """Return shapes, the class text of each, and the file's CRS."""
+    must_exist(path, "label polygons")
+    try:
+        meta, _, wkb, columns = pyogrio.raw.read(path, layer=spec.layer)
+    except pyogrio.errors.DataSourceError as error:
+        raise DataError(f"{path} cannot be read as polygons ({error}).") from error
+    fields = list(meta["fields"])
+    if spec.field is None:
+        raise ConfigError(f"labels from polygons need field = in scene.toml; {path.name} has {', '.join(fields)}.")
+    if spec.field not in fields:
+        raise unknown(f"field of {path.name}", spec.field, fields)
+    text = np.array(["" if v is None else str(v) for v in columns[fields.index(spec.field)]])
+    return shapely.from_wkb(wkb), text, meta["crs"] or ""
+
+
+def _burn(path: Path, spec: LabelSpec, grid: Grid, lookup: dict[float | str, int]) -> np.ndarray:
+    shapes, names, crs = _polygons(path, spec)
+    own = grid.georeference.crs
+    if crs and own and rasterio.crs.CRS.from_user_input(crs) != rasterio.crs.CRS.from_wkt(own):
+
+        def project(points: np.ndarray) -> np.ndarray:
+            return np.column_stack(transform_points(crs, own, points[:, 0], points[:, 1]))
+
+        shapes = shapely.transform(shapes, project)
+    pairs = []
+    for shape, name in zip(shapes, names, strict=True):
+        if shape is None or shape.is_empty or name == "":
+            continue
+        if name not in lookup:
+            raise unknown(f"class in field '{spec.field}' of {path.name}", str(name), [str(k) for k in lookup])
+        pairs.append((shape, lookup[str(name)]))
+    if not pairs:
+        return np.full(grid.shape, UNLABELLED, dtype=np.int16)
+    transform = rasterio.Affine(*grid.georeference.transform)
+    return rasterize(
+        pairs, grid.shape, fill=UNLABELLED, transform=transform, all_touched=spec.all_touched, dtype="int16"
+    )
