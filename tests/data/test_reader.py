@@ -1,0 +1,287 @@
+"""A scene from files on different grids, with holes, read whole and by window."""
+
+from pathlib import Path
+
+import geojson_made as polygons
+import numpy as np
+import pytest
+import rasterio
+import scipy.io
+from rasterio.transform import from_origin
+
+from mamol.data.reader import MemoryReader, Reader, open_scene
+from mamol.errors import (
+    AllModalitiesMissing,
+    ConfigError,
+    DataError,
+    FileMissing,
+    GridMismatch,
+    UnknownName,
+)
+
+CRS = "EPSG:32632"
+WEST, NORTH = 500_000.0, 5_000_000.0
+
+
+def write(path: Path, values: np.ndarray, pixel: float = 10.0, nodata: float | None = None, **place: object) -> None:
+    """Write (C, H, W) as a GeoTIFF whose corner is (WEST, NORTH) unless `place` says otherwise."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    corner = place.get("corner", (WEST, NORTH))
+    profile = {"driver": "GTiff", "count": len(values), "height": values.shape[1], "width": values.shape[2]}
+    profile |= {"dtype": values.dtype, "crs": place.get("crs", CRS), "nodata": nodata}
+    with rasterio.open(path, "w", transform=from_origin(*corner, pixel, pixel), **profile) as raster:
+        raster.write(values)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    hsi = rng.normal(size=(4, 12, 16)).astype("float32")
+    hsi[1, 0, 0] = np.nan
+    hsi[:, 0, 1] = -9999
+    write(tmp_path / "hsi.tif", hsi, nodata=-9999)
+    photo = np.zeros((1, 24, 32), dtype="float32")
+    photo[0, ::2] = 2.0  # every 10 m pixel holds two 0 and two 2
+    write(tmp_path / "rgb.tif", photo, pixel=5.0)
+    write(tmp_path / "sar.tif", np.full((2, 6, 4), 7, dtype="int16"), pixel=20.0)  # the western half only
+    labels = np.zeros((1, 12, 16), dtype="uint8")
+    labels[0, 2:5, 2:9], labels[0, 8:, 10:] = 1, 2
+    write(tmp_path / "labels.tif", labels)
+    clouds = np.zeros((1, 12, 16), dtype="uint8")
+    clouds[0, 5, 5] = 1
+    write(tmp_path / "clouds.tif", clouds)
+    (tmp_path / "scene.toml").write_text(
+        """
+name = "made"
+[modalities.hsi]
+path = "hsi.tif"
+mask = "clouds.tif"
+[modalities.sar]
+path = "sar.tif"
+scale = 0.5
+resampling = "nearest"
+[modalities.rgb]
+path = "rgb.tif"
+resampling = "mean_std"
+[modalities.lidar]
+path = "lidar.tif"
+count = 1
+[labels]
+path = "labels.tif"
+[[classes]]
+name = "field"
+[[classes]]
+name = "wood"
+colour = "#228833"
+"""
+    )
+    return tmp_path
+
+
+def change(folder: Path, old: str, new: str) -> None:
+    """Edit scene.toml."""
+    path = folder / "scene.toml"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def test_load_aligns_every_modality_on_the_grid(folder: Path) -> None:
+    scene = open_scene(folder / "scene.toml").load()
+    tile = scene.tiles[0]
+    assert [(m.name, m.bands) for m in scene.modalities] == [("hsi", 4), ("sar", 2), ("rgb", 2), ("lidar", 1)]
+    assert [m.gsd_m for m in scene.modalities] == [10.0, 20.0, 5.0, None]
+    assert {m: v.shape for m, v in tile.values.items()} == {
+        "hsi": (4, 12, 16),
+        "sar": (2, 12, 16),
+        "rgb": (2, 12, 16),
+        "lidar": (1, 12, 16),
+    }
+    np.testing.assert_allclose(tile.values["rgb"], 1.0)  # mean 1 and standard deviation 1 of {0, 0, 2, 2}
+    assert tile.georeference.transform == (10.0, 0.0, WEST, 0.0, -10.0, NORTH)
+
+
+def test_missing_values_become_availability(folder: Path) -> None:
+    tile = open_scene(folder).load().tiles[0]
+    gone = np.argwhere(~tile.available["hsi"]).tolist()
+    assert gone == [[0, 0], [0, 1], [5, 5]]  # NaN in one band, nodata, cloud mask
+    assert not tile.available["lidar"].any()  # no file: absent everywhere
+    assert np.isfinite(tile.values["hsi"]).all()
+
+
+def test_outside_a_files_extent_is_missing_and_scale_applies_inside(folder: Path) -> None:
+    tile = open_scene(folder).load().tiles[0]
+    assert tile.available["sar"][:, :8].all()
+    assert not tile.available["sar"][:, 8:].any()
+    assert (tile.values["sar"][:, :, :8] == 3.5).all()
+
+
+def test_classes_and_labels(folder: Path) -> None:
+    scene = open_scene(folder).load()
+    assert [(c.name, c.colour) for c in scene.classes][1] == ("wood", "#228833")
+    assert np.unique(scene.tiles[0].labels, return_counts=True)[1].tolist() == [192 - 21 - 24, 21, 24]
+
+
+def test_a_window_is_a_piece_of_the_whole(folder: Path) -> None:
+    reader = open_scene(folder)
+    whole, part = reader.load().tiles[0].batch(), reader.read("made", slice(3, 11), slice(4, 13))
+    for m in whole.values:
+        np.testing.assert_array_equal(part.available[m], whole.available[m][:, 3:11, 4:13])
+        np.testing.assert_allclose(part.values[m], whole.values[m][:, :, 3:11, 4:13], atol=1e-6)
+
+
+def test_memory_reader_reads_the_same(folder: Path) -> None:
+    reader = open_scene(folder)
+    memory = MemoryReader(reader.load())
+    assert isinstance(memory, Reader)
+    assert isinstance(reader, Reader)
+    a, b = (r.read("made", slice(0, 5), slice(2, 9)) for r in (reader, memory))
+    for m in a.values:
+        np.testing.assert_allclose(a.values[m], b.values[m], atol=1e-6)
+    with pytest.raises(UnknownName, match="made"):
+        memory.shape("mades")
+
+
+def test_another_crs_is_warped(folder: Path) -> None:
+    from rasterio.warp import transform
+
+    (lon,), (lat,) = transform(CRS, "EPSG:4326", [WEST - 20], [NORTH + 20])
+    write(folder / "sar.tif", np.full((2, 40, 60), 4, "int16"), pixel=1e-4, corner=(lon, lat), crs="EPSG:4326")
+    tile = open_scene(folder).load().tiles[0]
+    assert tile.available["sar"].all()
+    assert (tile.values["sar"] == 2.0).all()
+
+
+def test_polygons_are_burnt_by_field(folder: Path) -> None:
+    polygons.write(folder / "crowns.gpkg", [("oak", (2, 2, 5, 6)), ("pine", (8, 8, 12, 12))], (WEST, NORTH), CRS)
+    change(folder, 'path = "labels.tif"', 'path = "crowns.gpkg"\nfield = "species"')
+    change(folder, '"field"\n', '"pine"\n')
+    change(folder, '"wood"', '"oak"')
+    labels = open_scene(folder).load().tiles[0].labels
+    assert (labels == 1).sum() == 3 * 4
+    assert (labels == 0).sum() == 4 * 4
+
+
+def test_all_touched_burns_more(folder: Path) -> None:
+    polygons.write(folder / "crowns.gpkg", [("field", (2.4, 2.4, 5.4, 6.4))], (WEST, NORTH), CRS)
+    change(folder, 'path = "labels.tif"', 'path = "crowns.gpkg"\nfield = "species"')
+    few = (open_scene(folder).load().tiles[0].labels == 0).sum()
+    change(folder, 'field = "species"', 'field = "species"\nall_touched = true')
+    assert (open_scene(folder).load().tiles[0].labels == 0).sum() > few
+
+
+def test_mat_files_of_one_size_need_no_georeference(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    cube, gt = rng.integers(0, 9000, (8, 9, 5), dtype=np.int16), rng.integers(0, 3, (8, 9), dtype=np.uint8)
+    scipy.io.savemat(tmp_path / "HSI.mat", {"HSI": cube, "wavelength": 3.0})
+    scipy.io.savemat(tmp_path / "L.mat", {"L": rng.normal(size=(16, 18))})
+    scipy.io.savemat(tmp_path / "gt.mat", {"gt": gt})
+    toml = 'name = "m"\n[modalities.hsi]\npath = "HSI.mat"\n[modalities.lidar]\npath = "L.mat"\n[labels]\npath = "gt.mat"\n'
+    (tmp_path / "scene.toml").write_text(toml)
+    scene = open_scene(tmp_path).load()
+    np.testing.assert_array_equal(scene.tiles[0].values["hsi"], np.moveaxis(cube, -1, 0))
+    np.testing.assert_array_equal(scene.tiles[0].labels, gt.astype(int) - 1)
+    assert scene.tiles[0].values["lidar"].shape == (1, 8, 9)  # 2 x 2 blocks averaged
+    (tmp_path / "scene.toml").write_text(toml.replace('"HSI.mat"', '"HSI.mat"\nkey = "HSl"'))
+    with pytest.raises(UnknownName, match="Did you mean 'HSI'"):
+        open_scene(tmp_path).load()
+
+
+def test_envi_is_read(folder: Path) -> None:
+    with rasterio.open(folder / "hsi.tif") as source:
+        profile, values = source.profile | {"driver": "ENVI"}, source.read()
+    for key in ("tiled", "blockysize", "interleave", "compress"):
+        profile.pop(key, None)
+    with rasterio.open(folder / "hsi.dat", "w", **profile) as target:
+        target.write(values)
+    change(folder, "hsi.tif", "hsi.dat")
+    assert not open_scene(folder).load().tiles[0].available["hsi"][0, :2].any()
+
+
+def test_official_split_from_two_label_rasters(folder: Path) -> None:
+    with rasterio.open(folder / "labels.tif") as source:
+        labels = source.read()
+    write(folder / "tr.tif", np.where(labels == 1, labels, 0))
+    write(folder / "te.tif", np.where(labels == 2, labels, 0))
+    change(folder, 'path = "labels.tif"', 'path = "labels.tif"\ntrain = "tr.tif"\ntest = "te.tif"')
+    official = open_scene(folder).load().tiles[0].official
+    assert official is not None
+    assert [(official == r).sum() for r in (1, 3)] == [21, 24]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "error", "says"),
+    [
+        ("mask =", "mesk =", UnknownName, "Did you mean 'mask'"),
+        ('resampling = "nearest"', 'resampling = "nearst"', ConfigError, "nearest"),
+        ("[modalities.hsi]", "[modalities.hsi", ConfigError, "line"),
+        ('name = "made"', 'name = "made"\ngrid = "hsl"', UnknownName, "Did you mean 'hsi'"),
+        ("count = 1", "", DataError, "count ="),
+        ('name = "wood"', 'name = "field"', ConfigError, "twice"),
+        ('path = "labels.tif"', 'path = "label.tif"', FileMissing, "label.tif"),
+        ('name = "wood"\ncolour = "#228833"', 'name = "wood"\nvalue = 5', DataError, "value 2"),
+        ('path = "hsi.tif"', 'path = "hsi.tif"\nbands = [5]', DataError, "band 5"),
+    ],
+)
+def test_a_wrong_description_is_one_clear_error(
+    folder: Path, old: str, new: str, error: type[Exception], says: str
+) -> None:
+    change(folder, old, new)
+    with pytest.raises(error, match=says):
+        open_scene(folder).load()
+
+
+def test_grids_that_do_not_overlap_are_refused(folder: Path) -> None:
+    write(folder / "sar.tif", np.zeros((2, 6, 4), "int16"), corner=(WEST + 1e5, NORTH))
+    with pytest.raises(GridMismatch, match="do not overlap"):
+        open_scene(folder).load()
+
+
+def test_labels_of_another_size_and_nan_labels_are_refused(folder: Path) -> None:
+    write(folder / "labels.tif", np.zeros((1, 11, 16), "uint8"))
+    with pytest.raises(GridMismatch, match="11 x 16"):
+        open_scene(folder).load()
+    write(folder / "labels.tif", np.full((1, 12, 16), np.nan, "float32"))
+    with pytest.raises(DataError, match="192 NaN"):
+        open_scene(folder).load()
+
+
+def test_a_truncated_raster_names_the_file(folder: Path) -> None:
+    data = (folder / "hsi.tif").read_bytes()
+    (folder / "hsi.tif").write_bytes(data[: len(data) // 2])
+    with pytest.raises(DataError, match="hsi.tif"):
+        open_scene(folder).load()
+
+
+def test_nothing_available_anywhere_is_refused(folder: Path) -> None:
+    for name in ("hsi.tif", "sar.tif", "rgb.tif"):
+        with rasterio.open(folder / name) as source:
+            shape = source.read().shape
+        write(folder / name, np.full(shape, np.nan, "float32"), pixel=120 / shape[1])
+    with pytest.raises(AllModalitiesMissing, match="no available value"):
+        open_scene(folder).load()
+    for name in ("hsi.tif", "sar.tif", "rgb.tif"):
+        (folder / name).unlink()
+    change(folder, 'path = "hsi.tif"', 'path = "hsi.tif"\ncount = 4')
+    change(folder, 'path = "sar.tif"', 'path = "sar.tif"\ncount = 2')
+    change(folder, 'path = "rgb.tif"', 'path = "rgb.tif"\ncount = 1')
+    with pytest.raises(AllModalitiesMissing, match="no file of any modality"):
+        open_scene(folder).load()
+
+
+def test_many_tiles_with_a_wildcard_and_groups(tmp_path: Path) -> None:
+    for t in ("a", "b"):
+        write(tmp_path / t / "hsi.tif", np.ones((2, 6, 6), "float32"))
+        write(tmp_path / t / "labels.tif", np.ones((1, 6, 6), "uint8"))
+    write(tmp_path / "a" / "sar.tif", np.ones((1, 6, 6), "float32"))
+    (tmp_path / "groups.csv").write_text("tile,group\na,north\nb,north\n")
+    (tmp_path / "scene.toml").write_text(
+        'name = "m"\ntiles = "*"\ngroups = "groups.csv"\n[modalities.hsi]\npath = "{tile}/hsi.tif"\n'
+        '[modalities.sar]\npath = "{tile}/sar.tif"\n[labels]\npath = "{tile}/labels.tif"\n'
+    )
+    scene = open_scene(tmp_path).load()
+    assert [(t.name, t.group, bool(t.available["sar"].any())) for t in scene.tiles] == [
+        ("a", "north", True),
+        ("b", "north", False),
+    ]
+    assert scene.classes[0].name == "class 1"
