@@ -1,0 +1,135 @@
+"""The data sets that mamol knows by name, and how any DATASET argument is opened.
+
+A DATASET is a catalogue name, a scene.toml (or its folder), or the folder of a sample set (samples.toml). Real data
+lie under data_root()/<name>/: MAMOL_DATA if it is set, else the user's data folder.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mamol.data.dataset import Dataset, Scene
+from mamol.data.reader import MemoryReader, Reader, open_scene
+from mamol.data.samples import load_samples
+from mamol.errors import FileMissing, UsageError, unknown
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One known data set: what it is, and how to read it from its folder (None: it is made, not read)."""
+
+    what: str
+    folder: str | None
+    load: Callable[[Path], Dataset]
+
+
+def _embedded(folder: Path) -> Dataset:
+    from mamol.data.synthetic import make_scene
+
+    return make_scene()
+
+
+def _idtrees(folder: Path) -> Dataset:
+    from mamol.data.real.idtrees import load_idtrees
+
+    return load_idtrees(folder)
+
+
+def _bigearthnet(folder: Path) -> Dataset:
+    from mamol.data.real.bigearthnet import load_bigearthnet
+
+    return load_bigearthnet(folder, classes=5)
+
+
+def _bigearthnet9(folder: Path) -> Dataset:
+    from mamol.data.real.bigearthnet import load_bigearthnet
+
+    return load_bigearthnet(folder, classes=9)
+
+
+def _worldcereal(folder: Path) -> Dataset:
+    from mamol.data.real.worldcereal import load_worldcereal
+
+    return load_worldcereal(folder)
+
+
+def _published(folder: Path) -> Dataset:
+    from mamol.data.real.published import load_published
+
+    return load_published(folder.name, folder)
+
+
+CATALOG: dict[str, Entry] = {
+    "embedded": Entry("made landscape: hyperspectral, SAR, LiDAR; 10 classes", None, _embedded),
+    "idtrees": Entry("NEON tree species: hyperspectral, LiDAR, RGB; 8 classes", "idtrees", _idtrees),
+    "bigearthnet-s1s2": Entry("CORINE level 1: Sentinel-1, Sentinel-2; 5 classes", "bigearthnet-s1s2", _bigearthnet),
+    "bigearthnet-s1s2-9": Entry("the same patches, 9 CORINE groups", "bigearthnet-s1s2", _bigearthnet9),
+    "worldcereal-canada": Entry("crop type time series: S1, S2, weather; 9 classes", "worldcereal-canada", _worldcereal),
+    "houston2013": Entry("Houston 2013: hyperspectral, LiDAR; 15 classes", "houston2013", _published),
+    "trento": Entry("Trento: hyperspectral, LiDAR; 6 classes", "trento", _published),
+    "augsburg": Entry("Augsburg: hyperspectral, SAR, elevation; 7 classes", "augsburg", _published),
+    "muufl": Entry("MUUFL Gulfport: hyperspectral, LiDAR; 11 classes", "muufl", _published),
+    "berlin": Entry("Berlin: hyperspectral, SAR; 8 classes", "berlin", _published),
+}
+
+
+def data_root() -> Path:
+    """Return the folder that holds the real data sets."""
+    if given := os.environ.get("MAMOL_DATA"):
+        return Path(given)
+    base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    return Path(base) / "mamol"
+
+
+def load(name_or_path: str | Path) -> Dataset:
+    """Read a data set into memory; raises UnknownName, FileMissing and what its reader raises."""
+    entry = CATALOG.get(str(name_or_path))
+    if entry is not None:
+        return entry.load(_folder(str(name_or_path), entry))
+    path = _existing(name_or_path)
+    if _is_samples(path):
+        return load_samples(path if path.is_dir() else path.parent)
+    return open_scene(path).load()
+
+
+def open_reader(name_or_path: str | Path) -> Reader:
+    """Open a scene for reading by window; raises UsageError for a sample set, which has no map."""
+    if str(name_or_path) not in CATALOG:
+        path = _existing(name_or_path)
+        if not _is_samples(path):
+            return open_scene(path)
+    dataset = load(name_or_path)
+    if not isinstance(dataset, Scene):
+        raise UsageError(f"'{name_or_path}' is a sample set: one label per sample, so there is no ground to map.")
+    return MemoryReader(dataset)
+
+
+def _folder(name: str, entry: Entry) -> Path:
+    if entry.folder is None:
+        return Path()
+    folder = data_root() / entry.folder
+    if not folder.is_dir():
+        raise FileMissing(
+            f"the data of '{name}' are not at {folder}. Put them there, or set MAMOL_DATA to the folder that holds "
+            f"'{entry.folder}/' (now {os.environ.get('MAMOL_DATA') or 'not set'}); docs/data.md says where they come from."
+        )
+    return folder
+
+
+def _existing(name_or_path: str | Path) -> Path:
+    path = Path(name_or_path)
+    if not path.exists():
+        looks_like_path = path.suffix or len(path.parts) > 1
+        if looks_like_path:
+            raise FileMissing(f"data set not found: {path}. Give a scene.toml, a sample set's folder or a catalogue name.")
+        raise unknown("data set", str(name_or_path), CATALOG, "A path to a scene.toml works too.")
+    if path.is_dir() and not ((path / "scene.toml").exists() or _is_samples(path)):
+        raise FileMissing(f"{path} holds neither scene.toml nor samples.toml; `mamol scene make DIR` writes an example.")
+    return path
+
+
+def _is_samples(path: Path) -> bool:
+    return path.name == "samples.toml" or (path.is_dir() and (path / "samples.toml").exists())

@@ -1,0 +1,172 @@
+"""A sample set on disk: samples.toml and one table, samples.npz or samples.parquet; no pickle.
+
+    name = "my points"
+    classes = ["maize", "wheat"]
+    [modalities.s2]
+    kind = "series"          # grid (n, C, H, W), series (n, C, T) or vector (n, C)
+    bands = 9
+
+samples.npz holds values_<modality>, available_<modality> (optional; NaN means missing anyway), labels (integers from
+0, -1 unlabelled) and groups (optional text; samples of one group stay on one side of a split).
+samples.parquet holds one row per sample: the columns label and group, and a list column per modality, row-major in the
+shape of one sample.
+"""
+
+from __future__ import annotations
+
+import tomllib
+import zipfile
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mamol.data.dataset import UNLABELLED, SampleSet, class_names, classes_from
+from mamol.errors import ConfigError, DataError, FileMissing, unknown
+from mamol.files import atomic, must_exist, sha256_file
+from mamol.modality import AXES, Batch, Modality
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SampleModality(_Part):
+    """One modality in samples.toml."""
+
+    kind: Literal["grid", "series", "vector"]
+    bands: int = Field(ge=1)
+    unit: str = ""
+    height: int = Field(1, ge=1)
+    width: int = Field(1, ge=1)
+    length: int = Field(1, ge=1)
+
+    def shape(self) -> tuple[int, ...]:
+        """Return the shape of one sample; needed only for parquet."""
+        return {
+            "grid": (self.bands, self.height, self.width),
+            "series": (self.bands, self.length),
+            "vector": (self.bands,),
+        }[self.kind]
+
+
+class SamplesSpec(_Part):
+    """samples.toml."""
+
+    name: str
+    classes: tuple[str, ...] = Field(min_length=1)
+    modalities: dict[str, SampleModality] = Field(min_length=1)
+
+
+def load_samples(folder: Path) -> SampleSet:
+    """Read a sample set; raises FileMissing, ConfigError, UnknownName and DataError."""
+    spec = _read_spec(must_exist(folder / "samples.toml", "sample set description"))
+    table, parquet = folder / "samples.npz", folder / "samples.parquet"
+    if table.exists():
+        arrays = _from_npz(table, spec)
+    elif parquet.exists():
+        arrays, table = _from_parquet(parquet, spec), parquet
+    else:
+        raise FileMissing(f"{folder} has neither samples.npz nor samples.parquet beside samples.toml.")
+    labels = _labels(arrays["labels"], spec, table)
+    modalities, values, available = [], {}, {}
+    for name, m in spec.modalities.items():
+        value = arrays[f"values_{name}"].astype(np.float32)
+        if value.ndim != AXES[m.kind] or value.shape[1] != m.bands or len(value) != len(labels):
+            raise DataError(
+                f"{table}: values_{name} has shape {value.shape}; a {m.kind} of {m.bands} bands for {len(labels)} labels "
+                f"needs ({len(labels)}, {m.bands}{', ...' if m.kind != 'vector' else ''})."
+            )
+        there = np.isfinite(value).all(axis=1)
+        if f"available_{name}" in arrays:
+            there &= arrays[f"available_{name}"].astype(bool)
+        values[name] = np.where(np.expand_dims(there, 1), value, 0).astype(np.float32)
+        available[name] = there
+        length = value.shape[2] if m.kind == "series" else 1
+        modalities.append(Modality(name, m.bands, m.kind, None, m.unit, length))
+    groups = arrays.get("groups", np.arange(len(labels))).astype(str)
+    if len(groups) != len(labels):
+        raise DataError(f"{table}: {len(groups)} groups for {len(labels)} labels; the two must be equal.")
+    provenance = {"sha256": {table.name: sha256_file(table)}}
+    batch = Batch(values, available)
+    return SampleSet(spec.name, tuple(modalities), classes_from(spec.classes), batch, labels, groups, provenance=provenance)
+
+
+def write_samples(dataset: SampleSet, folder: Path, overwrite: bool = False) -> Path:
+    """Write a sample set as samples.toml and samples.npz; the folder appears whole or not at all."""
+    arrays = {f"values_{m}": v for m, v in dataset.samples.values.items()}
+    arrays |= {f"available_{m}": a for m, a in dataset.samples.available.items()}
+    lines = [f'name = "{dataset.name}"', f"classes = [{', '.join(repr(c) for c in class_names(dataset))}]".replace("'", '"')]
+    for m in dataset.modalities:
+        lines += ["", f"[modalities.{m.name}]", f'kind = "{m.kind}"', f"bands = {m.bands}", f'unit = "{m.unit}"']
+    with atomic(folder, overwrite) as partial:
+        partial.mkdir(parents=True)
+        (partial / "samples.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        np.savez_compressed(partial / "samples.npz", labels=dataset.labels, groups=dataset.groups.astype(str), **arrays)
+    return folder
+
+
+def _read_spec(path: Path) -> SamplesSpec:
+    try:
+        return SamplesSpec.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}.") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        if first["type"] == "extra_forbidden":
+            known = SampleModality.model_fields if len(first["loc"]) > 1 else SamplesSpec.model_fields
+            raise unknown(f"key in {path.name}", str(first["loc"][-1]), known) from None
+        raise ConfigError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}; got {first['input']!r}.") from None
+
+
+def _from_npz(path: Path, spec: SamplesSpec) -> dict[str, np.ndarray]:
+    try:
+        # Opened here, not by numpy: a broken archive is then closed too.
+        with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as file:
+            arrays = {k: file[k] for k in file.files}
+    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} cannot be read ({error}); it may be truncated, or hold Python objects.") from error
+    for key in ["labels", *(f"values_{m}" for m in spec.modalities)]:
+        if key not in arrays:
+            raise unknown(f"array in {path.name}", key, arrays)
+    return arrays
+
+
+def _from_parquet(path: Path, spec: SamplesSpec) -> dict[str, np.ndarray]:
+    try:
+        frame = pd.read_parquet(path)
+    except (ValueError, OSError) as error:
+        raise DataError(f"{path} cannot be read ({error}); it may be truncated.") from error
+    for column in ["label", *spec.modalities]:
+        if column not in frame:
+            raise unknown(f"column in {path.name}", column, map(str, frame.columns))
+    arrays = {"labels": frame["label"].to_numpy()}
+    if "group" in frame:
+        arrays["groups"] = frame["group"].to_numpy(dtype=str)
+    for name, m in spec.modalities.items():
+        size = int(np.prod(m.shape()))
+        empty = np.full(size, np.nan, dtype=np.float32)
+        rows = [empty if v is None else np.asarray(v, dtype=np.float32).ravel() for v in frame[name]]
+        wrong = [i for i, r in enumerate(rows) if len(r) != size]
+        if wrong:
+            raise DataError(f"{path}: row {wrong[0]} of '{name}' has {len(rows[wrong[0]])} values; a sample has {size}.")
+        arrays[f"values_{name}"] = np.stack(rows).reshape(len(rows), *m.shape())
+    return arrays
+
+
+def _labels(raw: np.ndarray, spec: SamplesSpec, path: Path) -> np.ndarray:
+    if raw.dtype.kind == "f":
+        if np.isnan(raw).any():
+            raise DataError(f"{path}: {int(np.isnan(raw).sum())} labels are NaN; write unlabelled samples as {UNLABELLED}.")
+        if (raw != np.round(raw)).any():
+            raise DataError(f"{path}: labels must be whole numbers; got {raw[raw != np.round(raw)][0]}.")
+    elif raw.dtype.kind not in "iu":
+        raise DataError(f"{path}: labels must be whole numbers, 0 to {len(spec.classes) - 1}; got {raw.dtype}.")
+    if raw.size and not UNLABELLED <= raw.min() <= raw.max() < len(spec.classes):
+        raise DataError(
+            f"{path}: labels lie in {raw.min()}..{raw.max()}; with {len(spec.classes)} classes they must lie in "
+            f"{UNLABELLED}..{len(spec.classes) - 1}."
+        )
+    return raw.astype(np.int16)

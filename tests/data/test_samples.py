@@ -1,0 +1,81 @@
+"""Sample sets on disk, and what is wrong with bad ones."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from made import made_samples
+
+from mamol.data.samples import load_samples, write_samples
+from mamol.errors import ConfigError, DataError, FileMissing, OutputExists, UnknownName
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    dataset = made_samples()
+    again = load_samples(write_samples(dataset, tmp_path / "set"))
+    assert again.modalities == dataset.modalities
+    assert again.classes == dataset.classes
+    np.testing.assert_array_equal(again.labels, dataset.labels)
+    np.testing.assert_array_equal(again.groups, dataset.groups)
+    for m in dataset.samples.values:
+        np.testing.assert_array_equal(again.samples.available[m], dataset.samples.available[m])
+        seen = np.broadcast_to(np.expand_dims(again.samples.available[m], 1), again.samples.values[m].shape)
+        np.testing.assert_array_equal(again.samples.values[m][seen], dataset.samples.values[m][seen])
+    with pytest.raises(OutputExists):
+        write_samples(dataset, tmp_path / "set")
+
+
+def test_parquet_rows_and_a_missing_modality(tmp_path: Path) -> None:
+    (tmp_path / "samples.toml").write_text(
+        'name = "p"\nclasses = ["a", "b"]\n[modalities.s2]\nkind = "series"\nbands = 2\nlength = 3\n'
+    )
+    frame = pd.DataFrame({"label": [0, 1], "group": ["x", "y"], "s2": [[1, 2, 3, 4, 5, 6], None]})
+    frame.to_parquet(tmp_path / "samples.parquet")
+    loaded = load_samples(tmp_path)
+    assert loaded.samples.values["s2"][0].tolist() == [[1, 2, 3], [4, 5, 6]]
+    assert loaded.samples.available["s2"].tolist() == [[True] * 3, [False] * 3]
+    frame["s2"] = [[1, 2], [3]]
+    frame.to_parquet(tmp_path / "samples.parquet")
+    with pytest.raises(DataError, match="row 0 of 's2' has 2 values"):
+        load_samples(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("labels", "says"),
+    [
+        (np.array([0.0, np.nan]), "1 labels are NaN"),
+        (np.array([0, 7]), "0..7"),
+        (np.array(["a", "b"]), "whole numbers"),
+        (np.array([0.5, 1.0]), "whole numbers"),
+    ],
+)
+def test_bad_labels(tmp_path: Path, labels: np.ndarray, says: str) -> None:
+    (tmp_path / "samples.toml").write_text('name = "p"\nclasses = ["a", "b"]\n[modalities.x]\nkind = "vector"\nbands = 1\n')
+    np.savez(tmp_path / "samples.npz", labels=labels, values_x=np.zeros((2, 1)))
+    with pytest.raises(DataError, match=says):
+        load_samples(tmp_path)
+
+
+def test_bad_files(tmp_path: Path) -> None:
+    with pytest.raises(FileMissing, match=r"samples\.toml"):
+        load_samples(tmp_path)
+    toml = tmp_path / "samples.toml"
+    toml.write_text('name = "p"\nclasses = ["a"]\n[modalities.x]\nkind = "vector"\nband = 1\n')
+    with pytest.raises((UnknownName, ConfigError), match="band"):
+        load_samples(tmp_path)
+    toml.write_text('name = "p"\nclasses = ["a"]\n[modalities.x]\nkind = "vector"\nbands = 1\n')
+    with pytest.raises(FileMissing, match="neither"):
+        load_samples(tmp_path)
+    np.savez(tmp_path / "samples.npz", labels=np.zeros(3, int), values_x=np.zeros((3, 2)))
+    with pytest.raises(DataError, match=r"\(3, 2\)"):
+        load_samples(tmp_path)
+    np.savez(tmp_path / "samples.npz", labels=np.zeros(3, int), value_x=np.zeros((3, 1)))
+    with pytest.raises(UnknownName, match="Did you mean 'value_x'"):
+        load_samples(tmp_path)
+    (tmp_path / "samples.npz").write_bytes(b"PK\x03\x04 cut")
+    with pytest.raises(DataError, match="cannot be read"):
+        load_samples(tmp_path)
+    np.savez(tmp_path / "samples.npz", labels=np.array([object()]), values_x=np.zeros((1, 1)))
+    with pytest.raises(DataError, match="Python objects"):
+        load_samples(tmp_path)
