@@ -18,6 +18,8 @@ from mamol.errors import ConfigError, FileMissing, unknown
 
 Unit = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
+Size = Annotated[int, Field(ge=1, le=4096)]
+Rank = Annotated[int, Field(ge=0, le=1024)]
 Target = Literal["q", "k", "v", "out", "fc1", "fc2", "ffn"]
 
 
@@ -39,11 +41,11 @@ class DataConfig(Section):
 class TokenConfig(Section):
     """How a modality becomes tokens (METHOD 3, "Tokens")."""
 
-    window_px: Positive = 16
+    window_px: Size = 16
     """Side of a window (dense) or patch (centre) on the scene's grid, pixels."""
-    token_px: Positive = 2
+    token_px: Size = 2
     """Side of one token, pixels; divides window_px."""
-    stem: Positive = 48
+    stem: Size = 48
     """Channels of the per-pixel stem."""
     placeholder: Literal["none", "zeros", "ones", "mean", "learned"] = "none"
     """What stands for a missing modality; "none" leaves its tokens out of attention."""
@@ -60,10 +62,10 @@ class BackboneConfig(Section):
 
     path: str = ""
     """Folder of a backbone made by `mamol pretrain`; "" pretrains one at the start of training."""
-    width: Positive = 96
-    depth: Positive = 4
-    heads: Positive = 4
-    mlp_ratio: Positive = 4
+    width: Size = 96
+    depth: int = Field(4, ge=1, le=256)
+    heads: Size = 4
+    mlp_ratio: Size = 4
     freeze: bool = True
     """False trains the whole network (a baseline, not the method)."""
 
@@ -95,13 +97,13 @@ class ExpertConfig(Section):
     targets: tuple[Target, ...] = ("q", "k", "v", "out", "fc1", "fc2")
     """Beside which frozen Linear layers, or "ffn" for the whole feed-forward block (the paper)."""
     layers: tuple[int, ...] | Literal["all"] = "all"
-    shared_rank: int = Field(16, ge=0)
+    shared_rank: Rank = 16
     """Rank of the one shared expert, always on; 0 leaves it out."""
-    specific_rank: int = Field(4, ge=0)
+    specific_rank: Rank = 4
     """Rank of each modality's own expert; 0 leaves them out."""
-    dynamic_rank: int = Field(4, ge=0)
-    n_dynamic: int = Field(2, ge=0)
-    top_k: Positive = 1
+    dynamic_rank: Rank = 4
+    n_dynamic: int = Field(2, ge=0, le=256)
+    top_k: Size = 1
     alpha: float = Field(16.0, gt=0)
     """Scale of an expert of rank r: alpha / r."""
     scope: Literal["all", "own"] = "all"
@@ -119,9 +121,9 @@ class RouterConfig(Section):
     """The dynamic router."""
 
     input: Literal["pattern", "pattern+content", "content"] = "pattern"
-    code_dim: Positive = 8
+    code_dim: Size = 8
     """Width of psi, the embedded availability."""
-    hidden: Positive = 32
+    hidden: Size = 32
     temperature: float = Field(1.0, ge=0.3)
     balance: float = Field(0.0, ge=0)
     """Weight of the load-balancing loss."""
@@ -133,7 +135,7 @@ class ModelConfig(Section):
     fusion: Literal["joint", "late"] = "joint"
     task: Literal["dense", "centre"] = "dense"
     """Scenes: "dense" classifies every pixel of a window, "centre" the middle pixel of a patch (the paper)."""
-    head_hidden: Positive = 96
+    head_hidden: Size = 96
     dropout: Unit = 0.1
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from made import made_samples
 
+from made import made_samples
 from mamol.data.samples import load_samples, write_samples
 from mamol.errors import ConfigError, DataError, FileMissing, OutputExists, UnknownName
 

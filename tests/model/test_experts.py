@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from made import tiny_config
 from torch import nn
 
+from made import tiny_config
 from mamol.model.backbone import Backbone
 from mamol.model.experts import ExpertBank, Mixture, folded, route
 

@@ -1,8 +1,8 @@
 """Gates against hand-computed examples."""
 
 import torch
-from made import tiny_config
 
+from made import tiny_config
 from mamol.model.router import Router, StaticGates, balance_loss
 
 

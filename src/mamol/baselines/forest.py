@@ -128,7 +128,10 @@ def batch_features(batch: Batch, order: tuple[str, ...]) -> tuple[dict[str, np.n
     some = batch.values[order[0]]
     if all(batch.values[m].ndim == 4 for m in order):
         shape = (len(batch), *some.shape[2:])
-        features = {m: np.concatenate([_pixel_features(v, a) for v, a in zip(batch.values[m], batch.available[m], strict=True)]) for m in order}
+        features = {
+            m: np.concatenate([_pixel_features(v, a) for v, a in zip(batch.values[m], batch.available[m], strict=True)])
+            for m in order
+        }
         return features, np.stack([batch.available[m].ravel() for m in order], axis=1), shape
     features = {}
     for m in order:

@@ -84,13 +84,13 @@ def data_root() -> Path:
     return Path(base) / "mamol"
 
 
-def load(name_or_path: str | Path) -> Dataset:
+def load_dataset(name_or_path: str | Path) -> Dataset:
     """Read a data set into memory; raises UnknownName, FileMissing and what its reader raises."""
     entry = CATALOG.get(str(name_or_path))
     if entry is not None:
         return entry.load(_folder(str(name_or_path), entry))
     path = _existing(name_or_path)
-    if _is_samples(path):
+    if is_samples(path):
         return load_samples(path if path.is_dir() else path.parent)
     return open_scene(path).load()
 
@@ -99,9 +99,9 @@ def open_reader(name_or_path: str | Path) -> Reader:
     """Open a scene for reading by window; raises UsageError for a sample set, which has no map."""
     if str(name_or_path) not in CATALOG:
         path = _existing(name_or_path)
-        if not _is_samples(path):
+        if not is_samples(path):
             return open_scene(path)
-    dataset = load(name_or_path)
+    dataset = load_dataset(name_or_path)
     if not isinstance(dataset, Scene):
         raise UsageError(f"'{name_or_path}' is a sample set: one label per sample, so there is no ground to map.")
     return MemoryReader(dataset)
@@ -126,10 +126,11 @@ def _existing(name_or_path: str | Path) -> Path:
         if looks_like_path:
             raise FileMissing(f"data set not found: {path}. Give a scene.toml, a sample set's folder or a catalogue name.")
         raise unknown("data set", str(name_or_path), CATALOG, "A path to a scene.toml works too.")
-    if path.is_dir() and not ((path / "scene.toml").exists() or _is_samples(path)):
+    if path.is_dir() and not ((path / "scene.toml").exists() or is_samples(path)):
         raise FileMissing(f"{path} holds neither scene.toml nor samples.toml; `mamol scene make DIR` writes an example.")
     return path
 
 
-def _is_samples(path: Path) -> bool:
+def is_samples(path: Path) -> bool:
+    """Tell whether a path is a sample set (samples.toml or its folder)."""
     return path.name == "samples.toml" or (path.is_dir() and (path / "samples.toml").exists())

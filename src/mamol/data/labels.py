@@ -121,7 +121,8 @@ def _values(spec: SceneSpec, labels: LabelSpec, tile: str, vector: bool) -> set[
         with open_raster(path) as raster:
             found = np.unique(raster.read(1))
             found = found[found != raster.nodata] if raster.nodata is not None else found
-    return {float(v) for v in found if not np.isnan(v)} - set(labels.ignore)
+    ignored = set(labels.ignore)
+    return {float(v) for v in found if not np.isnan(v) and float(v) not in ignored}
 
 
 def _polygons(path: Path, spec: LabelSpec) -> tuple[np.ndarray, np.ndarray, str]:
@@ -159,6 +160,4 @@ def _burn(path: Path, spec: LabelSpec, grid: Grid, lookup: dict[float | str, int
     if not pairs:
         return np.full(grid.shape, UNLABELLED, dtype=np.int16)
     transform = rasterio.Affine(*grid.georeference.transform)
-    return rasterize(
-        pairs, grid.shape, fill=UNLABELLED, transform=transform, all_touched=spec.all_touched, dtype="int16"
-    )
+    return rasterize(pairs, grid.shape, fill=UNLABELLED, transform=transform, all_touched=spec.all_touched, dtype="int16")

@@ -9,7 +9,7 @@ without georeference, is a plain pixel grid of the same size or a whole multiple
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -30,7 +30,12 @@ from mamol.errors import DataError, GridMismatch, unknown
 from mamol.files import must_exist
 
 Slices = tuple[slice, slice]
-BLOCK_STATISTICS = {"average": np.nanmean, "min": np.nanmin, "max": np.nanmax, "med": np.nanmedian}
+BLOCK_STATISTICS: dict[str, Callable[..., np.ndarray]] = {
+    "average": np.nanmean,
+    "min": np.nanmin,
+    "max": np.nanmax,
+    "med": np.nanmedian,
+}
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ class Grid:
     @property
     def bounds(self) -> tuple[float, float, float, float]:
         """Return (west, south, east, north) in the CRS's unit."""
-        return tuple(array_bounds(self.height, self.width, rasterio.Affine(*self.georeference.transform)))  # type: ignore[return-value]
+        return tuple(array_bounds(self.height, self.width, rasterio.Affine(*self.georeference.transform)))
 
 
 @contextmanager
@@ -102,7 +107,8 @@ def is_mat(path: Path) -> bool:
 def read_grid(path: Path, key: str | None = None) -> Grid:
     """Return the grid that a raster or .mat file defines."""
     if is_mat(path):
-        return Grid(*read_mat(path, key).shape[:2], Georeference())
+        height, width = read_mat(path, key).shape[:2]
+        return Grid(height, width, Georeference())
     with open_raster(path) as raster:
         crs = raster.crs.to_wkt() if raster.crs else ""
         return Grid(raster.height, raster.width, Georeference(crs, tuple(raster.transform)[:6]))
@@ -176,7 +182,11 @@ def same_grid(raster: rasterio.DatasetReader, grid: Grid) -> bool:
         return True
     pixel = max(abs(own.a), abs(own.e))
     close = all(abs(a - b) <= 1e-3 * pixel for a, b in zip(tuple(own)[:6], other, strict=True))
-    return close and (raster.crs or "") == rasterio.crs.CRS.from_wkt(grid.georeference.crs) if raster.crs and grid.georeference.crs else False
+    return (
+        close and (raster.crs or "") == rasterio.crs.CRS.from_wkt(grid.georeference.crs)
+        if raster.crs and grid.georeference.crs
+        else False
+    )
 
 
 def refuse_disjoint(raster: rasterio.DatasetReader, grid: Grid, path: Path) -> None:
@@ -191,11 +201,16 @@ def refuse_disjoint(raster: rasterio.DatasetReader, grid: Grid, path: Path) -> N
 
 
 def _warp(
-    raster: rasterio.DatasetReader, bands: list[int], nodata: float | None, resampling: str | None, grid: Grid, window: Window
+    raster: rasterio.DatasetReader,
+    bands: list[int],
+    nodata: float | None,
+    resampling: str | None,
+    grid: Grid,
+    window: Window,
 ) -> np.ndarray:
     target = rasterio.Affine(*grid.georeference.transform)
     crs = rasterio.crs.CRS.from_wkt(grid.georeference.crs)
-    west, south, east, north = rasterio.warp.transform_bounds(raster.crs, crs, *raster.bounds)
+    west, _, east, _ = rasterio.warp.transform_bounds(raster.crs, crs, *raster.bounds)
     finer = (east - west) / raster.width < 0.75 * abs(target.a)
     names = {None: "average" if finer else "bilinear", "mean_std": "average"}
     method = Resampling[names.get(resampling, resampling or "")]
@@ -205,7 +220,14 @@ def _warp(
         mean = view.read(bands, window=window).astype(np.float64)
     if resampling != "mean_std":
         return mean
-    with WarpedVRT(raster, src_nodata=nodata, nodata=np.nan, working_dtype="float64", dtype="float64", **(options | {"resampling": Resampling.rms})) as view:
+    with WarpedVRT(
+        raster,
+        src_nodata=nodata,
+        nodata=np.nan,
+        working_dtype="float64",
+        dtype="float64",
+        **(options | {"resampling": Resampling.rms}),
+    ) as view:
         square = view.read(bands, window=window).astype(np.float64) ** 2
     return np.concatenate([mean, np.sqrt(np.maximum(square - mean**2, 0))])
 

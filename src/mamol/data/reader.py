@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,7 @@ from mamol.errors import AllModalitiesMissing, DataError, FileMissing, GridMisma
 from mamol.files import must_exist, sha256_file
 from mamol.modality import Batch, Modality
 
+log = logging.getLogger(__name__)
 HASH_LIMIT = 200_000_000
 """Files over this many bytes are named in the provenance by size and time, not by hash."""
 
@@ -111,7 +113,7 @@ class FileReader:
 
     @cached_property
     def modalities(self) -> tuple[Modality, ...]:
-        """Modalities in the order of scene.toml; raises DataError if one has no file anywhere and no `count`."""
+        """Modalities in the order of scene.toml; one without any file has `count` bands (1 if not said)."""
         out = []
         for name, spec in self.spec.modalities.items():
             files = [f for f in (self.spec.path(spec.path, t) for t in self.tile_names) if f.exists()]
@@ -120,13 +122,10 @@ class FileReader:
                 if len(counts) > 1:
                     raise DataError(f"modality '{name}' has {sorted(counts)} bands in different tiles; they must be equal.")
                 bands, gsd = counts.pop(), self._gsd(files[0], spec.key)
-            elif spec.bands or spec.count:
-                bands, gsd = len(spec.bands or ()) or int(spec.count or 0), None
             else:
-                raise DataError(
-                    f"modality '{name}' has no file in any tile ({self.spec.path(spec.path, self.tile_names[0])}); "
-                    "if it is meant to be absent, say how many bands it has with count = in scene.toml."
-                )
+                looked = self.spec.path(spec.path, self.tile_names[0])
+                log.warning("modality '%s' has no file in any tile (%s); it counts as absent everywhere", name, looked)
+                bands, gsd = len(spec.bands or ()) or spec.count or 1, None
             out.append(Modality(name, bands, "grid", gsd, spec.unit))
         return tuple(out)
 
@@ -138,6 +137,11 @@ class FileReader:
     def classes(self) -> tuple[ClassInfo, ...]:
         """Classes in the order of scene.toml, or of their values."""
         return self._classes[0]
+
+    @property
+    def class_values(self) -> dict[float | str, int]:
+        """Return which raster value or attribute text means which class."""
+        return self._classes[1]
 
     @cached_property
     def provenance(self) -> dict[str, Any]:
@@ -161,7 +165,9 @@ class FileReader:
             if path.exists():
                 return read_grid(path, spec.key)
         looked = self.spec.path(self.spec.modalities[chosen].path, tile)
-        raise AllModalitiesMissing(f"tile '{tile}' of '{self.name}' has no file of any modality; looked for {looked} and the like.")
+        raise AllModalitiesMissing(
+            f"tile '{tile}' of '{self.name}' has no file of any modality; looked for {looked} and the like."
+        )
 
     def shape(self, tile: str) -> tuple[int, int]:
         """Return (H, W) of a tile."""

@@ -71,7 +71,9 @@ def load_samples(folder: Path) -> SampleSet:
     else:
         raise FileMissing(f"{folder} has neither samples.npz nor samples.parquet beside samples.toml.")
     labels = _labels(arrays["labels"], spec, table)
-    modalities, values, available = [], {}, {}
+    modalities: list[Modality] = []
+    values: dict[str, np.ndarray] = {}
+    available: dict[str, np.ndarray] = {}
     for name, m in spec.modalities.items():
         value = arrays[f"values_{name}"].astype(np.float32)
         if value.ndim != AXES[m.kind] or value.shape[1] != m.bands or len(value) != len(labels):
@@ -79,7 +81,7 @@ def load_samples(folder: Path) -> SampleSet:
                 f"{table}: values_{name} has shape {value.shape}; a {m.kind} of {m.bands} bands for {len(labels)} labels "
                 f"needs ({len(labels)}, {m.bands}{', ...' if m.kind != 'vector' else ''})."
             )
-        there = np.isfinite(value).all(axis=1)
+        there = np.asarray(np.isfinite(value).all(axis=1))
         if f"available_{name}" in arrays:
             there &= arrays[f"available_{name}"].astype(bool)
         values[name] = np.where(np.expand_dims(there, 1), value, 0).astype(np.float32)
@@ -98,13 +100,17 @@ def write_samples(dataset: SampleSet, folder: Path, overwrite: bool = False) -> 
     """Write a sample set as samples.toml and samples.npz; the folder appears whole or not at all."""
     arrays = {f"values_{m}": v for m, v in dataset.samples.values.items()}
     arrays |= {f"available_{m}": a for m, a in dataset.samples.available.items()}
-    lines = [f'name = "{dataset.name}"', f"classes = [{', '.join(repr(c) for c in class_names(dataset))}]".replace("'", '"')]
+    arrays |= {"labels": dataset.labels, "groups": dataset.groups.astype(str)}
+    lines = [
+        f'name = "{dataset.name}"',
+        f"classes = [{', '.join(repr(c) for c in class_names(dataset))}]".replace("'", '"'),
+    ]
     for m in dataset.modalities:
         lines += ["", f"[modalities.{m.name}]", f'kind = "{m.kind}"', f"bands = {m.bands}", f'unit = "{m.unit}"']
     with atomic(folder, overwrite) as partial:
         partial.mkdir(parents=True)
         (partial / "samples.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        np.savez_compressed(partial / "samples.npz", labels=dataset.labels, groups=dataset.groups.astype(str), **arrays)
+        np.savez_compressed(partial / "samples.npz", allow_pickle=False, **arrays)
     return folder
 
 

@@ -133,7 +133,7 @@ def _square_blocks(dataset: Scene, seed: int, patch_px: int) -> list[np.ndarray]
     squares, labels, groups = [], [], []
     for i, tile in enumerate(dataset.tiles):
         side = _block_side(tile.labels.shape, patch_px)
-        rows, columns = np.indices(tile.labels.shape) // side
+        rows, columns = np.meshgrid(*(np.arange(n) // side for n in tile.labels.shape), indexing="ij")
         square = rows * 10_000 + columns
         squares.append(square)
         chosen = tile.labels != UNLABELLED
@@ -189,7 +189,7 @@ def _official(dataset: Dataset, seed: int, patch_px: int) -> list[np.ndarray]:
         roles = np.asarray(found, dtype=np.int8).copy()
         train = (roles == TRAIN) & (labels != UNLABELLED)
         if isinstance(dataset, Scene):
-            rows, columns = np.indices(labels.shape) // patch_px
+            rows, columns = np.meshgrid(*(np.arange(n) // patch_px for n in labels.shape), indexing="ij")
             group = (rows * 10_000 + columns)[train]
         else:
             group = dataset.groups[train]

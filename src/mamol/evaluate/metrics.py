@@ -1,8 +1,8 @@
 """Measures of PROTOCOL.md section 5, from probabilities and labels; numpy only. Shares are in percent.
 
-    OA    share right                          AA     mean recall over the classes that occur
-    kappa (OA - chance) / (1 - chance)         F1     mean over the classes that occur, predicted or true
-    ECE   sum_b n_b / n |acc_b - conf_b|, 15 equal bins of confidence [1706.04599, eq. 3]
+OA    share right                          AA     mean recall over the classes that occur
+kappa (OA - chance) / (1 - chance)         F1     mean over the classes that occur, predicted or true
+ECE   sum_b n_b / n |acc_b - conf_b|, 15 equal bins of confidence [1706.04599, eq. 3]
 """
 
 from __future__ import annotations
@@ -77,7 +77,11 @@ def reliability(scored: Scored) -> list[dict[str, float]]:
     bins = np.minimum((scored.confidence * ECE_BINS).astype(int), ECE_BINS - 1)
     right = scored.predicted == scored.labels
     return [
-        {"confidence": float(scored.confidence[in_bin].mean()), "accuracy": float(right[in_bin].mean()), "n": int(in_bin.sum())}
+        {
+            "confidence": float(scored.confidence[in_bin].mean()),
+            "accuracy": float(right[in_bin].mean()),
+            "n": int(in_bin.sum()),
+        }
         for in_bin in (bins == b for b in range(ECE_BINS))
         if in_bin.any()
     ]

@@ -55,7 +55,7 @@ class TestPart:
             return result
         some = hidden.pattern(hidden.names()).any(axis=1)
         if some.any():
-            result[some] = predictor.predict(hidden.take(some))
+            result[some] = predictor.predict(hidden.take(np.flatnonzero(some)))
         return result
 
 
@@ -104,9 +104,7 @@ def score(
     return head | PROTOCOLS[protocol](predictor, dataset, part, split, progress)
 
 
-def _score_patterns(
-    predictor: Predictor, dataset: Dataset, part: TestPart, split: Split, progress: Progress
-) -> dict[str, Any]:
+def _score_patterns(predictor: Predictor, dataset: Dataset, part: TestPart, split: Split, progress: Progress) -> dict[str, Any]:
     every = patterns(modality_names(dataset))
     scored, rows = {}, []
     for done, present in enumerate(every, 1):

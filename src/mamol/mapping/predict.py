@@ -53,6 +53,11 @@ def map_tile(
         raise unknown("tile", request.tile, reader.tile_names)
     if request.rim_px and request.block_px % request.rim_px:
         raise UsageError(f"block_px {request.block_px} must be a multiple of rim_px {request.rim_px}.")
+    if not _in_both(reader, kept):
+        raise AllModalitiesMissing(
+            f"the scene has {', '.join(m.name for m in reader.modalities)}; the model can use {', '.join(kept)}: none in common. "
+            "Name the scene's modalities as the model's."
+        )
     height, width = reader.shape(request.tile)
     layout = MapLayout(height, width, reader.georeference(request.tile), request.classes, predictor.modalities)
     blocks = [(y, x) for y in range(0, height, request.block_px) for x in range(0, width, request.block_px)]
@@ -91,13 +96,19 @@ def _block(
     around = tuple(
         slice(max(s.start - request.rim_px, 0), min(s.stop + request.rim_px, n)) for s, n in zip(block, shape, strict=True)
     )
-    batch = reader.read(request.tile, around[0], around[1]).only(_in_both(reader, kept))
+    batch = _known(reader.read(request.tile, around[0], around[1]), predictor.modalities).only(_in_both(reader, kept))
     inner = tuple(slice(s.start - a.start, s.stop - a.start) for s, a in zip(block, around, strict=True))
     pattern = pattern_bits(batch, predictor.modalities)[inner]
     classes = len(request.classes)
     if not any(a.any() for a in batch.available.values()):
         return np.full((classes, *pattern.shape), np.nan, dtype=np.float32), pattern
     return predictor.predict(batch)[0][:, inner[0], inner[1]], pattern
+
+
+def _known(batch: Batch, modalities: Sequence[str]) -> Batch:
+    """Drop the sensors that the model was not trained on."""
+    names = [m for m in batch.names() if m in modalities]
+    return Batch({m: batch.values[m] for m in names}, {m: batch.available[m] for m in names})
 
 
 def _in_both(reader: Reader, kept: Sequence[str]) -> list[str]:

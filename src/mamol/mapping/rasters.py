@@ -43,6 +43,10 @@ class MapPaths:
             raise UsageError(f"a map is a GeoTIFF: --out must end in .tif; got '{file}'.")
         return cls(file, file.with_name(f"{file.stem}_confidence.tif"), file.with_name(f"{file.stem}_pattern.tif"))
 
+    def all(self) -> tuple[Path, Path, Path]:
+        """Return the three rasters."""
+        return self.classes, self.confidence, self.pattern
+
 
 @dataclass(frozen=True)
 class MapLayout:
@@ -66,7 +70,7 @@ class MapWriter:
 
     def __enter__(self) -> MapWriter:
         p = self.paths
-        for path in (p.classes, p.confidence, p.pattern):
+        for path in p.all():
             must_not_exist(path, self.overwrite)
         pattern_type = "uint8" if len(self.layout.modalities) <= 8 else "uint32"
         aux = self.stack.enter_context(atomic(p.classes.with_name(p.classes.name + ".aux.xml")))

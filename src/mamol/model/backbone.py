@@ -20,7 +20,6 @@ from torch import Tensor, nn
 
 from mamol.config import BackboneConfig
 
-
 Adapt = Callable[[str, Callable[[Tensor], Tensor], Tensor], Tensor]
 """Runs one named part of a block, adapt(place, frozen, x), with or without something beside it."""
 

@@ -61,6 +61,7 @@ class RunDocument(_Document):
 
     config: Config
     dataset: str
+    source: str
     modalities: tuple[Modality, ...]
     bands: dict[str, int]
     is_scene: bool
@@ -134,10 +135,15 @@ def load_run(folder: Path | str) -> MamolPredictor:
     """Load a trained model, ready to predict. Raises FileMissing, and CheckpointError for a backbone of another hash."""
     folder = Path(folder)
     document = read_run(folder)
+    tensors = _load(folder / "adapters.safetensors")
     try:
-        model = Classifier(document.shape(), document.config)
         normalizer = Normalizer.from_json(document.normalizer)
-    except (MamolError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        with torch.device("meta"):  # sizes that the weights do not have must not be allocated
+            _same_shapes(Classifier(document.shape(), document.config), tensors, folder)
+        model = Classifier(document.shape(), document.config)
+    except CheckpointError:
+        raise
+    except (MamolError, KeyError, TypeError, ValueError, RuntimeError, IndexError) as error:
         raise CheckpointError(f"{folder / 'mamol.json'} does not describe a model that can be built: {error}") from error
     backbone = load_backbone(model, folder / "backbone", with_tokenizers=False)
     if backbone.hash != document.backbone_hash:
@@ -145,10 +151,10 @@ def load_run(folder: Path | str) -> MamolPredictor:
             f"{folder}: these adapters were trained on backbone {document.backbone_hash[:12]}, "
             f"the folder holds {backbone.hash[:12]}; put the right backbone beside them."
         )
-    tensors = _load(folder / "adapters.safetensors")
     whole = {k: v for k, v in model.state_dict().items() if k.startswith("backbone.")}
     _fill(model, whole | tensors, folder)
     names = tuple(c.name for c in document.classes)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
     return MamolPredictor(model.eval(), normalizer, names, document.temperatures)
 
 
@@ -173,6 +179,18 @@ def _fill(module: nn.Module, tensors: Mapping[str, Tensor], folder: Path) -> Non
         module.load_state_dict(dict(tensors))
     except RuntimeError as error:
         raise CheckpointError(f"{folder}: the weights do not fit the configuration beside them: {error}") from error
+
+
+def _same_shapes(model: Classifier, tensors: Mapping[str, Tensor], folder: Path) -> None:
+    """Refuse adapters that are not the ones the configuration describes; `model` may be on the meta device."""
+    trained = {k: tuple(v.shape) for k, v in model.state_dict().items() if not k.startswith("backbone.") or k in tensors}
+    found = {k: tuple(v.shape) for k, v in tensors.items()}
+    for name in sorted(trained.keys() | found.keys()):
+        if trained.get(name) != found.get(name):
+            raise CheckpointError(
+                f"{folder}: weight '{name}' is {found.get(name, 'missing')}, the configuration beside it needs "
+                f"{trained.get(name, 'none')}; mamol.json and adapters.safetensors do not belong together."
+            )
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -24,6 +24,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mamol.config import Config
+from mamol.data.normalize import Normalizer
 from mamol.errors import AllModalitiesMissing
 from mamol.modality import Modality
 from mamol.model.backbone import Adapt, Backbone, plain
@@ -79,7 +80,8 @@ class Classifier(nn.Module):
     def forward(self, values: Mapping[str, Tensor], available: Mapping[str, Tensor], experts: bool = True) -> Output:
         """Classify normalised values (B, C, H, W), (B, C, T) or (B, C) with their availability (bool, no band axis).
 
-        `experts` False runs the frozen backbone alone, between the same tokenizers and head. Raises AllModalitiesMissing if a sample has no modality anywhere.
+        `experts` False runs the frozen backbone alone, between the same tokenizers and head. Raises
+        AllModalitiesMissing if a sample has no modality anywhere.
         """
         present = torch.stack([available[m.name].flatten(1).any(1) for m in self.modalities], dim=1)  # (B, M)
         refuse_empty(present)
@@ -154,6 +156,12 @@ class Classifier(nn.Module):
                 mask = available[self.modalities[i].name][:, None].to(t.pixels.dtype)
                 total, count = total + t.pixels * mask, count + mask
         return total / count.clamp_min(1.0)
+
+    def stand_in(self, normalizer: Normalizer) -> None:
+        """Set what the tokenizers put in place of missing values (tokens.placeholder)."""
+        for name, tokenizer in self.tokenizers.items():
+            if isinstance(tokenizer, Tokenizer):
+                tokenizer.stand_in(normalizer, name)
 
     def freeze(self) -> None:
         """Freeze the backbone (and the tokenizers if train.train_tokenizers is False) as the configuration says."""

@@ -63,6 +63,9 @@ def route(available: Bool[Tensor, "B S M"], modality_of: Int[Tensor, " S"], own:
 class ExpertBank(nn.Module):
     """All experts beside one place: stacked low-rank factors."""
 
+    column_expert: Tensor
+    column_scale: Tensor
+
     def __init__(self, d_in: int, d_out: int, ranks: Sequence[int], config: ExpertConfig) -> None:
         super().__init__()
         total = sum(ranks)
@@ -72,7 +75,7 @@ class ExpertBank(nn.Module):
         if config.init_b == "normal":
             nn.init.normal_(self.B, std=0.02)
         self.projection = nn.Linear(d_out, d_out) if config.projection else None
-        column_expert = torch.repeat_interleave(torch.arange(len(ranks)), torch.tensor(ranks))
+        column_expert = torch.repeat_interleave(torch.arange(len(ranks)), torch.tensor(ranks), output_size=total)
         self.register_buffer("column_expert", column_expert, persistent=False)
         self.register_buffer("column_scale", config.alpha / torch.tensor(ranks)[column_expert].float(), persistent=False)
 
@@ -97,7 +100,11 @@ class Mixture(nn.Module):
         width, wide = config.backbone.width, config.backbone.width * config.backbone.mlp_ratio
         shapes = {"fc1": (width, wide), "fc2": (wide, width)}
         e = config.experts
-        self.has = {"shared": e.shared_rank > 0, "specific": e.specific_rank > 0, "dynamic": min(e.dynamic_rank, e.n_dynamic) > 0}
+        self.has = {
+            "shared": e.shared_rank > 0,
+            "specific": e.specific_rank > 0,
+            "dynamic": min(e.dynamic_rank, e.n_dynamic) > 0,
+        }
         ranks = [e.shared_rank] * self.has["shared"] + [e.specific_rank] * modalities * self.has["specific"]
         ranks += [e.dynamic_rank] * e.n_dynamic * self.has["dynamic"]
         every = range(config.backbone.depth)
@@ -111,6 +118,13 @@ class Mixture(nn.Module):
             {str(i): Router(modalities, width, e, config.router) for i in self.layers if self.has["dynamic"]}
         )
         self.static = StaticGates(modalities, e.specific_gate)
+
+    def bank(self, layer: int, place: str) -> ExpertBank:
+        """Return the experts beside one place of one layer."""
+        found = self.banks[f"{layer}_{place}"]
+        if not isinstance(found, ExpertBank):
+            raise TypeError(f"{type(found).__name__} is not a bank of experts")
+        return found
 
     def adapt(self, layer: int, routing: Routing) -> Adapt:
         """Return the function through which block `layer` calls its parts, with this batch's gates bound to it."""
@@ -160,7 +174,7 @@ class _Bound:
             self.table, self.per_token = self.mixture.gates(self.layer, self.routing, x)
             seen = self.table.detach() if self.per_token else self.table.detach()[self.routing.index]
             self.routing.chosen[self.layer] = seen.mean(dim=1)
-        bank = self.mixture.banks[f"{self.layer}_{place}"]
+        bank = self.mixture.bank(self.layer, place)
         if isinstance(frozen, nn.Linear) and self._folds(x):
             return folded(frozen, bank, x, self.table, self.routing.index)
         gates = self.table if self.per_token else self.table[self.routing.index]

@@ -61,11 +61,14 @@ class MamolPredictor:
             return np.stack([self._raster(full.take(slice(i, i + 1))) for i in range(len(full))])
 
     def activations(self, batch: Batch) -> np.ndarray:
-        """Return the mean gate of every expert per adapted layer over a batch of windows or samples, (L, E)."""
+        """Return the mean gate of every expert per adapted layer, (L, E), over a batch of samples or rasters."""
         values, available = self._tensors(self._complete(batch))
+        if self.model.task != "sample":
+            raster = _Raster(values, available, torch.ones(next(iter(values.values())).shape[-2:]), self.model)
+            values, available = raster.some()
         with torch.no_grad():
             routing = self.model(values, available).routing
-        return np.stack([routing.chosen[i].mean(0).numpy() for i in sorted(routing.chosen)])
+        return np.stack([routing.chosen[i].mean(0).cpu().numpy() for i in sorted(routing.chosen)] or [np.zeros(0)])
 
     def expert_names(self) -> list[str]:
         """Name the experts in the order of `activations`."""
@@ -78,21 +81,24 @@ class MamolPredictor:
                 raise unknown("modality", m, self.modalities)
         some = next(iter(batch.values.values()))
         values, available = {}, {}
-        for m in self.model.modalities:
-            if m.name in batch.values:
-                values[m.name], available[m.name] = batch.values[m.name], batch.available[m.name]
-                if values[m.name].shape[1] != m.bands:
+        for known in self.model.modalities:
+            # One that is absent everywhere may have any number of bands: the file that would tell is not there.
+            if known.name in batch.values and batch.available[known.name].any():
+                values[known.name], available[known.name] = batch.values[known.name], batch.available[known.name]
+                if values[known.name].shape[1] != known.bands:
                     raise ShapeMismatch(
-                        f"modality '{m.name}' has {values[m.name].shape[1]} bands; the model was trained on {m.bands}."
+                        f"'{known.name}' has {values[known.name].shape[1]} bands; the model was trained on {known.bands}."
                     )
                 continue
-            rest = {"grid": some.shape[2:], "series": (m.length,), "vector": ()}[m.kind]
-            available[m.name] = np.zeros((len(batch), *rest), dtype=bool)
-            values[m.name] = np.zeros((len(batch), m.bands, *rest), dtype=np.float32)
+            rest = {"grid": some.shape[2:], "series": (known.length,), "vector": ()}[known.kind]
+            available[known.name] = np.zeros((len(batch), *rest), dtype=bool)
+            values[known.name] = np.zeros((len(batch), known.bands, *rest), dtype=np.float32)
         return Batch(values, available)
 
     def _tensors(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        return tensors(batch, self.normalizer)
+        values, available = tensors(batch, self.normalizer)
+        device = next(self.model.parameters()).device
+        return {m: v.to(device) for m, v in values.items()}, {m: a.to(device) for m, a in available.items()}
 
     def _temperature(self, present: np.ndarray) -> np.ndarray:
         """Return the temperature of each row of `present` (n, M); rows without any modality get 1."""
@@ -100,7 +106,10 @@ class MamolPredictor:
         bits = 1 << np.arange(len(self.modalities))
         table = np.full(1 << len(self.modalities), default) if len(bits) <= 16 else None
         codes = present @ bits
-        named = {sum(int(b) for b, m in zip(bits, self.modalities, strict=True) if m in key.split("+")): t for key, t in self.temperatures.items()}
+        named = {
+            sum(int(b) for b, m in zip(bits, self.modalities, strict=True) if m in key.split("+")): t
+            for key, t in self.temperatures.items()
+        }
         if table is None:
             return np.array([named.get(int(c), default) for c in codes])
         table[list(named)] = list(named.values())
@@ -116,7 +125,7 @@ class MamolPredictor:
             for rows in np.array_split(np.flatnonzero(group == g), -(-int((group == g).sum()) // CHUNK)):
                 index = torch.from_numpy(rows)
                 part = self.model({m: v[index] for m, v in values.items()}, {m: a[index] for m, a in available.items()})
-                out[rows] = (part.logits.float() / temperature[index, None]).softmax(1).numpy()
+                out[rows] = (part.logits.float().cpu() / temperature[index, None]).softmax(1).numpy()
         return out
 
     def _raster(self, batch: Batch) -> np.ndarray:
@@ -182,8 +191,23 @@ class _Raster:
     def _chunks(self, corners: list[tuple[int, int]]) -> list[list[tuple[int, int]]]:
         return [corners[i : i + CHUNK] for i in range(0, len(corners), CHUNK)]
 
+    def some(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return up to CHUNK windows side by side that hold anything."""
+        side = self.side
+        self._pad(0, max(side - self.width, 0), 0, max(side - self.height, 0))
+        corners = [(y, x) for y in starts(self.height, side, side) for x in starts(self.width, side, side)]
+        values, available, _ = self._cut(corners[:: -(-len(corners) // CHUNK)])
+        return values, available
+
     def _run(self, corners: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
         """Return logits of the windows that hold anything, and their rows in `corners`."""
+        values, available, rows = self._cut(corners)
+        if not len(rows):
+            return torch.zeros(0, self.model.shape.classes, self.side, self.side), rows.cpu()
+        return self.model(values, available).logits.float().cpu(), rows.cpu()
+
+    def _cut(self, corners: list[tuple[int, int]]) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
+        """Return the windows at `corners` that hold anything, and which they are."""
         side = self.side
 
         def cut(x: Tensor) -> Tensor:
@@ -191,10 +215,7 @@ class _Raster:
 
         available = {m: cut(a) for m, a in self.available.items()}
         rows = torch.stack([a.flatten(1).any(1) for a in available.values()]).any(0).nonzero()[:, 0]
-        if not len(rows):
-            return torch.zeros(0, self.model.shape.classes, side, side)[: len(rows)], rows
-        values = {m: cut(v)[rows] for m, v in self.values.items()}
-        return self.model(values, {m: a[rows] for m, a in available.items()}).logits.float(), rows
+        return {m: cut(v)[rows] for m, v in self.values.items()}, {m: a[rows] for m, a in available.items()}, rows
 
 
 def tensors(batch: Batch, normalizer: Normalizer) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -51,6 +51,8 @@ class Router(nn.Module):
 class StaticGates(nn.Module):
     """Gates of the modality-specific experts: the availability itself, or the paper's code's thresholded embedding."""
 
+    embedding: Tensor
+
     def __init__(self, modalities: int, kind: str) -> None:
         super().__init__()
         # The threshold has no gradient, so the embedding stays where it starts: a buffer says so.

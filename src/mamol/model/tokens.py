@@ -13,11 +13,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mamol.config import Config
+from mamol.data.normalize import Normalizer
 from mamol.modality import Modality
 
 
@@ -47,21 +49,28 @@ def grid_position(height: int, width: int, dim: int) -> Float[Tensor, "N dim"]:
 class Tokenizer(nn.Module):
     """One modality's tokenizer; `kind` of the modality decides its layers."""
 
+    fill: Tensor
+
     def __init__(self, modality: Modality, bands: int, config: Config) -> None:
         super().__init__()
         width, stem, t = config.backbone.width, config.tokens.stem, config.tokens.token_px
         self.kind, self.token_px, self.width = modality.kind, t, width
         self.placeholder = config.tokens.placeholder
         if modality.kind == "grid":
-            self.stem = nn.Sequential(
-                nn.Conv2d(bands + 1, stem, 1), nn.GELU(), nn.Conv2d(stem, stem, 3, padding=1), nn.GELU()
-            )
+            self.stem = nn.Sequential(nn.Conv2d(bands + 1, stem, 1), nn.GELU(), nn.Conv2d(stem, stem, 3, padding=1), nn.GELU())
             self.embed: nn.Module = nn.Conv2d(stem, width, t, stride=t)
         else:
             self.embed = nn.Sequential(nn.Linear(bands + 1, width), nn.GELU(), nn.Linear(width, width))
         self.modality = nn.Parameter(torch.randn(width) * 0.02)
         self.register_buffer("fill", torch.zeros(bands))
         self.absent = nn.Parameter(torch.zeros(width)) if self.placeholder == "learned" else None
+
+    def stand_in(self, normalizer: Normalizer, name: str) -> None:
+        """Set what stands for missing values: raw zeros or ones as the normalisation sees them, else the band mean."""
+        raw = {"zeros": 0.0, "ones": 1.0}.get(self.placeholder)
+        if raw is not None:
+            constant = np.full((1, len(normalizer.statistics[name].mean)), raw, dtype=np.float32)
+            self.fill.copy_(torch.from_numpy(normalizer.apply(constant, name)[0]))
 
     def forward(self, values: Tensor, available: Bool[Tensor, "B ..."]) -> Tokens:
         """Tokenize (B, C, H, W), (B, C, T) or (B, C), normalised, with its availability without the band axis."""
@@ -79,7 +88,7 @@ class Tokenizer(nn.Module):
         pixels = self.stem(torch.cat([clean, mask.to(clean.dtype)], dim=1))
         cells = self.embed(pixels)  # (B, D, H / t, W / t)
         keep = nn.functional.max_pool2d(mask.float(), self.token_px) > 0
-        position = grid_position(*cells.shape[-2:], self.width).to(cells)
+        position = grid_position(cells.shape[-2], cells.shape[-1], self.width).to(cells)
         return Tokens(cells.flatten(2).transpose(1, 2) + position + self.modality, keep.flatten(1), pixels)
 
     def _steps(self, clean: Tensor, mask: Tensor) -> Tokens:

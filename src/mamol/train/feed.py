@@ -36,7 +36,11 @@ class Draw:
 
     def part(self, rows: slice | Tensor) -> Draw:
         """Return some of the samples."""
-        return Draw({m: v[rows] for m, v in self.values.items()}, {m: a[rows] for m, a in self.available.items()}, self.labels[rows])
+        return Draw(
+            {m: v[rows] for m, v in self.values.items()},
+            {m: a[rows] for m, a in self.available.items()},
+            self.labels[rows],
+        )
 
     def without(self, missing: Tensor, order: tuple[str, ...]) -> Draw:
         """Return the draw with modality m of sample b hidden where `missing[b, m]`, bool (B, M)."""
@@ -133,13 +137,13 @@ class Feed:
             top, left = row - down, column - right
             if dense:  # stay inside the tile where it is large enough: padding teaches nothing
                 top, left = (int(np.clip(v, 0, max(n - side, 0))) for v, n in ((top, height), (left, width)))
-            cut = self.cut(int(piece), int(top), int(left), TRAIN)
+            cut = self.cut((int(piece), int(top), int(left)), TRAIN)
             cuts.append(_turn(cut, int(rng.integers(4)), bool(rng.integers(2))) if dense else cut)
         return join(cuts)
 
-    def cut(self, piece: int, top: int, left: int, role: int) -> Draw:
+    def cut(self, place: tuple[int, int, int], role: int) -> Draw:
         """Cut one window (1, C, side, side) that may reach over the border; labels of other roles are hidden."""
-        side = self.config.tokens.window_px
+        (piece, top, left), side = place, self.config.tokens.window_px
         values, available = self.pieces[piece]
         label = torch.where(self.roles[piece] == role, self.labels[piece], UNLABELLED)[None]
         height, width = label.shape[1:]
@@ -157,7 +161,11 @@ class Feed:
         """Return the windows or samples that hold labels of `role`, at most `most` of the windows."""
         if not self.is_scene:
             rows = torch.from_numpy(self._places([self.labels[0].numpy()], self.split.roles, (role,))[:, 1])
-            return Draw({m: v[rows] for m, v in self.pieces[0][0].items()}, {m: a[rows] for m, a in self.pieces[0][1].items()}, self.labels[0][rows])
+            return Draw(
+                {m: v[rows] for m, v in self.pieces[0][0].items()},
+                {m: a[rows] for m, a in self.pieces[0][1].items()},
+                self.labels[0][rows],
+            )
         side = self.config.tokens.window_px
         corners = []
         for i, label in enumerate(self.labels):
@@ -172,7 +180,7 @@ class Feed:
         if not corners:
             raise DataError(f"the split leaves no labelled pixel for validation; choose another seed (now {self.seed}).")
         keep = generator(self.seed, "held out").permutation(len(corners))[:most]
-        return join([self.cut(*corners[k], role) for k in sorted(keep)])
+        return join([self.cut(corners[k], role) for k in sorted(keep)])
 
 
 def join(draws: list[Draw]) -> Draw:

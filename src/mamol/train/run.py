@@ -1,9 +1,9 @@
 """From a data set to a run folder: split -> normalise -> pretrain and freeze -> train -> calibrate -> save.
 
-    RUN/backbone/         written once the pretraining is done
-    RUN/state.safetensors the resumable state while training, removed when the run is complete
-    RUN/log.jsonl         one row per evaluation, to be plotted (RUN/tensorboard/ with the extra)
-    RUN/mamol.json        written last: a folder with it is complete
+RUN/backbone/         written once the pretraining is done
+RUN/state.safetensors the resumable state while training, removed when the run is complete
+RUN/log.jsonl         one row per evaluation, to be plotted (RUN/tensorboard/ with the extra)
+RUN/mamol.json        written last: a folder with it is complete
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from accelerate import PartialState
 
 from mamol.config import Config
 from mamol.data.dataset import UNLABELLED, Dataset, Scene, class_names, label_arrays
@@ -54,9 +55,11 @@ class Prepared:
     feed: Feed
     config: Config
     seed: int
+    source: str
+    """Catalogue name or absolute path, from which `evaluate` opens the data again; "" if they came from memory."""
 
 
-def prepare(dataset: Dataset, split: Split, config: Config, seed: int) -> Prepared:
+def prepare(dataset: Dataset, split: Split, config: Config, seed: int, source: str = "") -> Prepared:
     """Check, normalise and build; raises DataError if the training labels hold fewer than two classes."""
     check_trainable(dataset, split)
     given = read_backbone(Path(config.backbone.path))[0] if config.backbone.path else None
@@ -69,7 +72,9 @@ def prepare(dataset: Dataset, split: Split, config: Config, seed: int) -> Prepar
     shape = InputShape(dataset.modalities, bands, len(dataset.classes), isinstance(dataset, Scene))
     seed_torch(seed, "start")
     model = Classifier(shape, config)
-    return Prepared(dataset, split, normalizer, model, Feed(dataset, split, normalizer, config, seed), config, seed)
+    model.stand_in(normalizer)
+    feed = Feed(dataset, split, normalizer, config, seed)
+    return Prepared(dataset, split, normalizer, model, feed, config, seed, source)
 
 
 def check_trainable(dataset: Dataset, split: Split) -> None:
@@ -114,35 +119,50 @@ def train(prepared: Prepared, out: Path, resume: bool = False, progress: Progres
         raise OutputExists(f"{out} holds a finished run; choose another folder, or --resume to keep it.")
     if out.exists() and any(out.iterdir()) and not resume:
         raise OutputExists(f"{out} is not empty; pass --resume to go on with a run that was stopped, or another folder.")
-    _same_run(prepared, out)
-    started = time.monotonic()
-    if not (out / "backbone").exists():
-        if prepared.config.backbone.path:
-            load_backbone(prepared.model, Path(prepared.config.backbone.path), with_tokenizers=True)
-            pretraining = read_backbone(Path(prepared.config.backbone.path))[0].pretraining
-            with atomic(out / "backbone") as partial:
-                partial.mkdir(parents=True)
-                save_backbone(partial, prepared.model, prepared.normalizer, pretraining)
-        else:
-            pretrain_backbone(prepared, out / "backbone", progress)
+    world, started = PartialState(), time.monotonic()
+    world.wait_for_everyone()  # every process has looked at the folder before one of them fills it
+    prepared.model.to(world.device)
+    if world.is_main_process:  # the other processes read what this one wrote
+        _same_run(prepared, out)
+        _make_backbone(prepared, out, progress)
+    world.wait_for_everyone()
     document = load_backbone(prepared.model, out / "backbone", with_tokenizers=True)
-    rows = _Log(out)
-    history = fit(prepared.model, prepared.feed, prepared.config.train, out / "state.safetensors", progress, rows)
-    validation = Validation(prepared.feed.held_out(), prepared.feed.order)
-    model = prepared.model.cpu()
-    training = asdict(history) | {"seed": prepared.seed, "seconds": round(time.monotonic() - started, 1)}
-    training["pretraining"] = document.pretraining
-    save_run(out, model, _document(prepared, validation.temperatures(model), document, training))
-    (out / "state.safetensors").unlink(missing_ok=True)
+    prepared.model.stand_in(prepared.normalizer)
+    history = fit(prepared.model, prepared.feed, prepared.config.train, out / "state.safetensors", progress, _Log(out))
+    if world.is_main_process:
+        validation = Validation(prepared.feed.held_out(), prepared.feed.order)
+        model = prepared.model.cpu()
+        training = asdict(history) | {"seed": prepared.seed, "seconds": round(time.monotonic() - started, 1)}
+        training["pretraining"] = document.pretraining
+        save_run(out, model, _document(prepared, validation.temperatures(model), document, training))
+        (out / "state.safetensors").unlink(missing_ok=True)
+    world.wait_for_everyone()
     return load_run(out)
 
 
-def _document(prepared: Prepared, temperatures: dict[str, float], backbone: BackboneDocument, training: dict[str, object]) -> RunDocument:
+def _make_backbone(prepared: Prepared, out: Path, progress: Progress) -> None:
+    """Put the run's backbone folder in place: a copy of the given one, or a new one pretrained here."""
+    if (out / "backbone").exists():
+        return
+    given = prepared.config.backbone.path
+    if not given:
+        pretrain_backbone(prepared, out / "backbone", progress)
+        return
+    pretraining = load_backbone(prepared.model, Path(given), with_tokenizers=True).pretraining
+    with atomic(out / "backbone") as partial:
+        partial.mkdir(parents=True)
+        save_backbone(partial, prepared.model, prepared.normalizer, pretraining)
+
+
+def _document(
+    prepared: Prepared, temperatures: dict[str, float], backbone: BackboneDocument, training: dict[str, object]
+) -> RunDocument:
     split = prepared.split
     return RunDocument(
         format=FORMAT,
         config=prepared.config,
         dataset=prepared.dataset.name,
+        source=prepared.source,
         modalities=prepared.dataset.modalities,
         bands=dict(prepared.model.shape.bands),
         is_scene=prepared.model.shape.is_scene,

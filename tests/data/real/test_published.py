@@ -8,7 +8,7 @@ import rasterio
 import scipy.io
 from rasterio.transform import from_origin
 
-from mamol.data.catalog import load
+from mamol.data.catalog import load_dataset
 from mamol.data.dataset import Scene
 from mamol.data.real.published import CONTEST, MUUFL_FILE, PUBLISHED, load_published, read_roi
 from mamol.data.split import TEST, TRAIN, make_split
@@ -33,14 +33,23 @@ def roi(path: Path, labels: np.ndarray) -> None:
     lines = ["; ENVI Output of ROIs (4.8)", "; Number of ROIs: 15", ";", ""]
     for k in range(1, int(labels.max()) + 1):
         rows, columns = np.nonzero(labels == k)
-        lines += [f"  {i}  {x + 1}  {y + 1}  271460.0 3290290.0  29.7  -95.3" for i, (y, x) in enumerate(zip(rows, columns, strict=True), 1)]
+        lines += [
+            f"  {i}  {x + 1}  {y + 1}  271460.0 3290290.0  29.7  -95.3"
+            for i, (y, x) in enumerate(zip(rows, columns, strict=True), 1)
+        ]
         lines.append("")
     path.write_text("\n".join(lines))
 
 
 def houston_contest(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     train, test = label_images(15)
-    place = {"driver": "GTiff", "height": SHAPE[0], "width": SHAPE[1], "crs": "EPSG:32615", "transform": from_origin(271460, 3290290, 2.5, 2.5)}
+    place = {
+        "driver": "GTiff",
+        "height": SHAPE[0],
+        "width": SHAPE[1],
+        "crs": "EPSG:32615",
+        "transform": from_origin(271460, 3290290, 2.5, 2.5),
+    }
     with rasterio.open(folder / f"{CONTEST}CASI.tif", "w", count=144, dtype="uint16", **place) as raster:
         raster.write(RNG.integers(0, 4000, (144, *SHAPE)).astype("uint16"))
     with rasterio.open(folder / f"{CONTEST}LiDAR.tif", "w", count=1, dtype="float32", **place) as raster:
@@ -52,7 +61,13 @@ def houston_contest(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def label_pair(folder: Path, classes: int, bands: int) -> tuple[np.ndarray, np.ndarray]:
     train, test = label_images(classes)
-    mat(folder, HSI=RNG.random((*SHAPE, bands)), LiDAR=RNG.random(SHAPE), TRLabel=train.astype("uint8"), TSLabel=test.astype("uint8"))
+    mat(
+        folder,
+        HSI=RNG.random((*SHAPE, bands)),
+        LiDAR=RNG.random(SHAPE),
+        TRLabel=train.astype("uint8"),
+        TSLabel=test.astype("uint8"),
+    )
     return train, test
 
 
@@ -67,15 +82,32 @@ def trento(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def indexed(folder: Path, name: str, classes: int, bands: int) -> tuple[np.ndarray, np.ndarray]:
     train, test = label_images(classes)
-    mat(folder, **{f"{name}_hsi": RNG.integers(0, 9000, (*SHAPE, bands)).astype("uint16"), f"{name}_sar": RNG.random((*SHAPE, 4)), f"{name}_gt": (train + test).astype("uint8")})
-    index = {f"{name}_train": np.argwhere(train), f"{name}_test": np.argwhere(test), f"{name}_all": np.argwhere(train + test)}
+    mat(
+        folder,
+        **{
+            f"{name}_hsi": RNG.integers(0, 9000, (*SHAPE, bands)).astype("uint16"),
+            f"{name}_sar": RNG.random((*SHAPE, 4)),
+            f"{name}_gt": (train + test).astype("uint8"),
+        },
+    )
+    index = {
+        f"{name}_train": np.argwhere(train),
+        f"{name}_test": np.argwhere(test),
+        f"{name}_all": np.argwhere(train + test),
+    }
     scipy.io.savemat(folder / f"{name}_index.mat", {k: v.astype("uint16") for k, v in index.items()})
     return train, test
 
 
 def images(folder: Path, classes: int, bands: int, dsm: bool) -> tuple[np.ndarray, np.ndarray]:
     train, test = label_images(classes)
-    mat(folder, data_HS_LR=RNG.random((*SHAPE, bands)), data_SAR_HR=RNG.random((*SHAPE, 4)), TrainImage=train, TestImage=test)
+    mat(
+        folder,
+        data_HS_LR=RNG.random((*SHAPE, bands)),
+        data_SAR_HR=RNG.random((*SHAPE, 4)),
+        TrainImage=train,
+        TestImage=test,
+    )
     if dsm:
         mat(folder, data_DSM=RNG.random(SHAPE))
     return train, test
@@ -127,14 +159,14 @@ def test_muufl_struct_through_the_catalogue(tmp_path: Path, monkeypatch: pytest.
     scene = {"Data": RNG.random((32, 22, 64)), "Lidar": lidar, "sceneLabels": {"labels": labels}}
     scipy.io.savemat(folder / MUUFL_FILE, {"hsi": scene})
     monkeypatch.setenv("MAMOL_DATA", str(tmp_path))
-    loaded = load("muufl")
+    loaded = load_dataset("muufl")
     assert isinstance(loaded, Scene)
     assert [m.bands for m in loaded.modalities] == [64, 2]
     np.testing.assert_array_equal(loaded.tiles[0].labels, np.where(labels > 0, labels - 1, -1))
     assert len(loaded.classes) == 11
     scipy.io.savemat(folder / MUUFL_FILE, {"other": 1})
     with pytest.raises(DataError, match="not the MUUFL scene"):
-        load("muufl")
+        load_dataset("muufl")
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -112,7 +112,9 @@ def _plot(file: Path, crowns: list[_Crown]) -> _Plot:
 
 def _classes(plots: list[_Plot]) -> list[str]:
     """List the taxa with enough trees and plots, most labelled pixels first."""
-    trees, where, pixels = defaultdict(set), defaultdict(set), defaultdict(float)
+    trees: defaultdict[str, set[str]] = defaultdict(set)
+    where: defaultdict[str, set[str]] = defaultdict(set)
+    pixels: defaultdict[str, float] = defaultdict(float)
     for p in plots:
         for c in p.crowns:
             trees[c.taxon].add(c.tree)
@@ -177,5 +179,5 @@ def _mean_and_deviation(photo: np.ma.MaskedArray, size: tuple[int, int]) -> tupl
     height, width = size
     cells = photo.reshape(bands, height, rows // height, width, columns // width)
     mean, std = cells.mean(axis=(2, 4)), cells.std(axis=(2, 4))
-    seen = ~np.ma.getmaskarray(mean).any(axis=0)
+    seen = np.logical_not(np.ma.getmaskarray(mean).any(axis=0))
     return np.concatenate([np.ma.filled(mean, 0), np.ma.filled(std, 0)]).astype(np.float32) / 255, seen

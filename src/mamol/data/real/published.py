@@ -15,7 +15,7 @@ Facts of the layouts: the readers of rs-fusion-datasets 1.0 (Apache-2.0), read, 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +48,7 @@ class Parts:
     cubes: Mapping[str, np.ndarray]
     labels: np.ndarray
     official: np.ndarray | None = None
-    georeference: Georeference = Georeference()
+    georeference: Georeference = field(default_factory=Georeference)
 
 
 class Files:
@@ -93,12 +93,14 @@ def load_published(name: str, folder: Path) -> Scene:
     if raw.max(initial=0) > len(about.classes) or raw.min(initial=0) < -1:
         raise DataError(f"the labels of '{name}' lie in {raw.min()}..{raw.max()}; they must lie in 0..{len(about.classes)}.")
     labels = np.where(raw > 0, raw - 1, UNLABELLED).astype(np.int16)
-    values, available, modalities = {}, {}, []
+    modalities: list[Modality] = []
+    values: dict[str, np.ndarray] = {}
+    available: dict[str, np.ndarray] = {}
     for m, cube in parts.cubes.items():
         bands = np.moveaxis(np.atleast_3d(cube), -1, 0).astype(np.float32)
         if bands.shape[1:] != labels.shape:
             raise ShapeMismatch(f"'{m}' of '{name}' is {bands.shape[1:]} pixels, the labels are {labels.shape}.")
-        available[m] = np.isfinite(bands).all(axis=0)
+        available[m] = np.asarray(np.isfinite(bands).all(axis=0))
         values[m] = np.where(available[m], bands, 0).astype(np.float32)
         modalities.append(Modality(m, len(bands), "grid", about.gsd_m))
     tile = Tile(name, values, available, labels, name, parts.georeference, parts.official)
@@ -210,7 +212,9 @@ def _muufl(files: Files) -> Parts | None:
         lidar = np.atleast_1d(scene.Lidar)[0].z
         return Parts({"hsi": scene.Data, "lidar": lidar}, scene.sceneLabels.labels)
     except (ValueError, OSError, TypeError, EOFError, KeyError, AttributeError, NotImplementedError) as error:
-        raise DataError(f"{path} is not the MUUFL scene ({error}); expected a struct 'hsi' with Data, Lidar, sceneLabels.") from error
+        raise DataError(
+            f"{path} is not the MUUFL scene ({error}); expected a struct 'hsi' with Data, Lidar, sceneLabels."
+        ) from error
 
 
 HOUSTON = (
@@ -225,9 +229,7 @@ GULFPORT = (
 PUBLISHED: dict[str, Published] = {
     "houston2013": Published(HOUSTON, 2.5, (_contest, _label_pair)),
     "trento": Published(("apple trees", "buildings", "ground", "woods", "vineyard", "roads"), 1.0, (_italy, _label_pair)),
-    "augsburg": Published(
-        tuple(c for c in LAND_USE if c != "soil"), 30.0, (_indexed("augsburg"), _images("hsi", "sar", "dsm"))
-    ),
+    "augsburg": Published(tuple(c for c in LAND_USE if c != "soil"), 30.0, (_indexed("augsburg"), _images("hsi", "sar", "dsm"))),
     "berlin": Published(LAND_USE, 13.89, (_indexed("berlin"), _images("hsi", "sar"))),
     "muufl": Published(GULFPORT, 1.0, (_muufl,)),
 }

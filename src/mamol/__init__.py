@@ -1,0 +1,53 @@
+"""mamol: classify multi-sensor Earth observation data when some of the sensors are missing.
+
+    import mamol
+    model = mamol.train("idtrees", "runs/idtrees")
+    scores = mamol.evaluate("runs/idtrees")
+    mamol.map_scene("runs/idtrees", "idtrees", "map.tif", mamol.MapOptions(without=["lidar"]))
+
+Names are resolved on first use, so that importing the package loads neither torch nor rasterio. The method is in
+`mamol.model.classifier` and `mamol.model.experts`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+_HOMES = {
+    "train": "mamol.api",
+    "pretrain": "mamol.api",
+    "evaluate": "mamol.api",
+    "map_scene": "mamol.api",
+    "TrainOptions": "mamol.api",
+    "MapOptions": "mamol.api",
+    "load_dataset": "mamol.data.catalog",
+    "load_run": "mamol.model.checkpoint",
+    "make_scene": "mamol.data.synthetic",
+    "write_scene": "mamol.data.synthetic",
+    "write_samples": "mamol.data.samples",
+    "load_config": "mamol.config",
+    "make_split": "mamol.data.split",
+    "score": "mamol.evaluate.score",
+    "fit_trees": "mamol.baselines.forest",
+    "Batch": "mamol.modality",
+    "Modality": "mamol.modality",
+    "Predictor": "mamol.modality",
+    "patterns": "mamol.modality",
+    "Scene": "mamol.data.dataset",
+    "SampleSet": "mamol.data.dataset",
+    "Tile": "mamol.data.dataset",
+    "MamolError": "mamol.errors",
+}
+__all__ = ["__version__", *sorted(_HOMES)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"mamol has no '{name}'; it has {', '.join(sorted(_HOMES))}.")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -1,0 +1,218 @@
+"""The main job in a few calls; the command line does nothing that these do not.
+
+run = mamol.train("idtrees", "runs/idtrees")          # split, pretrain, train: one model for every combination
+scores = mamol.evaluate("runs/idtrees")               # every pattern of missing sensors, on the test part
+mamol.map_scene("runs/idtrees", "idtrees", "map.tif", without=["lidar"])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mamol.baselines.forest import ForestSettings, fit_trees
+from mamol.config import Config, load_config
+from mamol.data.catalog import CATALOG, load_dataset, open_reader
+from mamol.data.dataset import UNLABELLED, Dataset, Scene, label_arrays, modality_names
+from mamol.data.reader import MemoryReader
+from mamol.data.split import TEST, UNUSED, Split, make_split
+from mamol.errors import DataError, UsageError, unknown
+from mamol.evaluate.report import pattern_name
+from mamol.evaluate.score import score, test_part
+from mamol.files import must_not_exist
+from mamol.mapping.predict import BLOCK_PX, MapRequest, map_tile
+from mamol.mapping.rasters import MapPaths
+from mamol.modality import patterns
+from mamol.model.checkpoint import RunDocument, load_run, read_run
+from mamol.model.predictor import MamolPredictor
+from mamol.train.run import Prepared, prepare, pretrain_backbone
+from mamol.train.run import train as train_prepared
+
+Progress = Callable[[str, int, int, str], None]
+"""Called as progress(what, done, total, note)."""
+BASELINES = ("forest", "boosted")
+
+
+def silent(what: str, done: int, total: int, note: str) -> None:
+    """Show nothing."""
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """How to train: `config` a TOML file, a shipped name or a Config; `overrides` "section.key=value"."""
+
+    config: Config | Path | str | None = None
+    overrides: Sequence[str] = ()
+    split: str = "block"
+    seed: int = 0
+    resume: bool = False
+
+    def resolved(self) -> Config:
+        """Return the whole configuration; raises ConfigError, UnknownName and FileMissing."""
+        if isinstance(self.config, Config):
+            return load_config(None, self.overrides, self.config.model_dump(mode="json"))
+        return load_config(self.config, self.overrides)
+
+
+def train(
+    dataset: Dataset | str | Path, out: str | Path, options: TrainOptions | None = None, progress: Progress = silent
+) -> MamolPredictor:
+    """Train one classifier for every combination of the data set's sensors; fill the folder `out`; return it.
+
+    `dataset` is a catalogue name, a path (scene.toml, a sample set's folder) or a Scene or SampleSet in memory. Raises
+    MamolError: OutputExists for a folder in use, DataError for labels that cannot be trained on, ConfigError.
+    """
+    options = options or TrainOptions()
+    return train_prepared(_prepare(dataset, options), Path(out), options.resume, progress)
+
+
+def pretrain(
+    dataset: Dataset | str | Path, out: str | Path, options: TrainOptions | None = None, progress: Progress = silent
+) -> Path:
+    """Pretrain a backbone without labels and write its folder; use it with backbone.path. Raises as `train`."""
+    must_not_exist(Path(out))
+    pretrain_backbone(_prepare(dataset, options or TrainOptions()), Path(out), progress)
+    return Path(out)
+
+
+def _prepare(dataset: Dataset | str | Path, options: TrainOptions) -> Prepared:
+    config = options.resolved()
+    source = _source(dataset)
+    data = load_dataset(dataset) if isinstance(dataset, str | Path) else dataset
+    split = make_split(data, options.split, options.seed, config.tokens.window_px)
+    return prepare(data, split, config, options.seed, source)
+
+
+def _source(dataset: Dataset | str | Path) -> str:
+    if not isinstance(dataset, str | Path):
+        return ""
+    return str(dataset) if str(dataset) in CATALOG else str(Path(dataset).resolve())
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores by method, ours first ("mamol"), and the mean gate of every expert per pattern and layer."""
+
+    results: Mapping[str, Mapping[str, Any]]
+    activation: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return ours at the top level and the other methods under "baselines"."""
+        ours, *rest = self.results
+        return {**self.results[ours], "activation": self.activation, "baselines": {m: self.results[m] for m in rest}}
+
+
+def evaluate(
+    run: str | Path,
+    dataset: Dataset | str | Path | None = None,
+    protocol: str = "patterns",
+    baselines: Sequence[str] = BASELINES,
+    progress: Progress = silent,
+) -> Evaluation:
+    """Score a run with sensors missing, and tree baselines trained on every pattern of the same split beside it.
+
+    `dataset` None takes the one that was trained on, and its test part. Another data set counts wholly as test; the
+    baselines are then left out, for they would have to be trained on it. `protocol` is "patterns" or "rate". Raises
+    UnknownName, UsageError for other classes, DataError if the training data changed since.
+    """
+    document, predictor = read_run(Path(run)), load_run(run)
+    data, split = _test_data(document, dataset)
+    results: dict[str, Mapping[str, Any]] = {}
+    seed = int(document.split["seed"])
+    ours = score(predictor, data, split, protocol, progress)
+    results["mamol"] = ours | {"parameters": document.parameters, "run": document.split}
+    if split.kind != "all":
+        for kind in baselines:
+            progress(f"fit {kind}", 0, 1, "")
+            trees = fit_trees(data, split, ForestSettings(kind=kind, seed=seed))
+            progress(f"fit {kind}", 1, 1, "")
+            results[kind] = score(trees, data, split, protocol, progress)
+    return Evaluation(results, _activation(predictor, data, split))
+
+
+def _test_data(document: RunDocument, dataset: Dataset | str | Path | None) -> tuple[Dataset, Split]:
+    """Open what to test on: the run's own data with its split, or other data of which everything is test."""
+    if dataset is None:
+        if not document.source:
+            raise UsageError(f"this run was trained on '{document.dataset}' from memory; say what to evaluate on with --data.")
+        dataset = document.source
+    data = load_dataset(dataset) if isinstance(dataset, str | Path) else dataset
+    if data.name != document.dataset:
+        roles = [np.where(a == UNLABELLED, UNUSED, TEST).astype(np.int8) for a in label_arrays(data)]
+        test = float(sum(int((r == TEST).sum()) for r in roles))
+        overlap = {"patch_px": 0.0, "test": test, "overlapping": 0.0, "percent": 0.0}
+        return data, Split("all", int(document.split["seed"]), roles, overlap)
+    split = make_split(data, document.split["kind"], int(document.split["seed"]), document.config.tokens.window_px)
+    if split.hash() != document.split["hash"]:
+        raise DataError(
+            f"'{data.name}' is not what it was when the run was trained (its split has hash {split.hash()[:12]}, the run's "
+            f"has {document.split['hash'][:12]}), so test and training labels cannot be told apart. Give the old data, "
+            "train anew, or give the data another name to use all of them as a test."
+        )
+    return data, split
+
+
+def _activation(predictor: MamolPredictor, data: Dataset, split: Split) -> dict[str, Any]:
+    """Return the mean gates (layers, experts) under every pattern, over some of the test part."""
+    found: dict[str, list[list[float]]] = {}
+    batches = [b.take(slice(0, 256)) for b in test_part(data, split).batches[:8]]
+    for present in patterns(modality_names(data)):
+        hidden = [b.only(present) for b in batches]
+        some = [np.flatnonzero(b.pattern(b.names()).any(axis=1)) for b in hidden]
+        gates = [predictor.activations(b.take(rows)) for b, rows in zip(hidden, some, strict=True) if len(rows)]
+        if gates and gates[0].size:
+            found[pattern_name(present)] = np.mean(gates, axis=0).round(4).tolist()
+    return {"experts": predictor.expert_names(), "patterns": found} if found else {}
+
+
+@dataclass(frozen=True)
+class MapOptions:
+    """What to map: `without` modalities to ignore, `tiles` by name (empty: all of them)."""
+
+    without: Sequence[str] = ()
+    tiles: Sequence[str] = ()
+    overwrite: bool = False
+
+
+def map_scene(
+    run: str | Path,
+    dataset: Scene | str | Path,
+    out: str | Path,
+    options: MapOptions | None = None,
+    progress: Progress = silent,
+) -> list[MapPaths]:
+    """Map a scene: class, confidence and pattern GeoTIFFs on the scene's own grid; return where they are.
+
+    One tile goes to `out`; several go to OUT_<tile>.tif each. The scene needs no labels, and may lack sensors that the
+    run knows. Raises MamolError: UnknownName, AllModalitiesMissing, ShapeMismatch for other bands, OutputExists.
+    """
+    options, document, predictor = options or MapOptions(), read_run(Path(run)), load_run(run)
+    reader = MemoryReader(dataset) if isinstance(dataset, Scene) else open_reader(dataset)
+    for name in options.tiles:
+        if name not in reader.tile_names:
+            raise unknown("tile", name, reader.tile_names)
+    chosen = list(options.tiles) or list(reader.tile_names)
+    side = document.config.tokens.window_px
+    block = side * max(1, BLOCK_PX // side)
+    files = [Path(out) if len(chosen) == 1 else _tile_file(Path(out), t) for t in chosen]
+    for file in files:  # nothing is written if one of the files is in the way
+        for path in MapPaths.beside(file).all():
+            must_not_exist(path, options.overwrite)
+    paths = []
+    for i, (tile, file) in enumerate(zip(chosen, files, strict=True)):
+        request = MapRequest(tile, document.classes, options.without, side, block, options.overwrite)
+
+        def show(done: int, total: int, tile: str = tile, i: int = i) -> None:
+            progress("map", i * total + done, len(chosen) * total, tile)
+
+        paths.append(map_tile(predictor, reader, request, file, show))
+    return paths
+
+
+def _tile_file(out: Path, tile: str) -> Path:
+    """Name one tile's map; a tile's name may hold slashes, a file's may not."""
+    return out.with_name(f"{out.stem}_{tile.replace('/', '-')}{out.suffix}")

@@ -1,0 +1,142 @@
+"""Look a data set over before it is used: what is there, what is missing where, and every fault in one list.
+
+Reading stops at the first fault; this does not: each tile and each sensor is tried on its own, so that a person
+mends a scene.toml in one go.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from mamol.data.catalog import CATALOG, is_samples, load_dataset
+from mamol.data.dataset import UNLABELLED, Dataset, Scene, class_names, label_arrays
+from mamol.data.labels import read_labels
+from mamol.data.raster import read_modality
+from mamol.data.reader import FileReader, open_scene
+from mamol.errors import DataError, FileMissing, MamolError
+
+FEWEST = 2
+
+
+@dataclass
+class Check:
+    """What was found: lines of text per section, and the faults (empty: the data set can be used)."""
+
+    name: str
+    grids: list[str] = field(default_factory=list)
+    modalities: list[str] = field(default_factory=list)
+    classes: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+
+def check(name_or_path: str | Path) -> Check:
+    """Check a catalogue name, a scene.toml or a sample set; raises only if it cannot be opened at all.
+
+    Raises FileMissing, UnknownName and ConfigError for a path, a name or a description that cannot be read.
+    """
+    path = Path(name_or_path)
+    if str(name_or_path) not in CATALOG and path.exists() and not is_samples(path):
+        return _check_files(open_scene(path))
+    try:
+        return _describe(load_dataset(name_or_path), Check(str(name_or_path)))
+    except DataError as error:
+        return Check(str(name_or_path), faults=[str(error)])
+
+
+def _check_files(reader: FileReader) -> Check:
+    report = Check(reader.name)
+    try:
+        modalities, classes = reader.modalities, reader.classes
+    except MamolError as error:
+        report.faults.append(str(error))
+        _try_labels(reader, report)
+        return report
+    for m in modalities:
+        spec = reader.spec.modalities[m.name]
+        if not any(reader.spec.path(spec.path, t).exists() for t in reader.tile_names):
+            looked = reader.spec.path(spec.path, reader.tile_names[0])
+            report.remarks.append(f"no file of '{m.name}' in any tile ({looked}): it counts as absent everywhere.")
+    for tile in reader.tile_names:
+        _check_tile(reader, tile, report)
+    if not report.faults:
+        try:
+            _describe(reader.load(), report)
+        except MamolError as error:
+            report.faults.append(str(error))
+    else:
+        report.modalities = [f"{m.name}: {m.bands} bands" for m in modalities]
+        report.classes = [c.name for c in classes]
+    return report
+
+
+def _check_tile(reader: FileReader, tile: str, report: Check) -> None:
+    """Try the grid, every sensor and the labels of one tile, each on its own."""
+    try:
+        grid = reader.grid(tile)
+    except MamolError as error:
+        report.faults.append(f"tile '{tile}': {error}")
+        return
+    everything = (slice(0, grid.height), slice(0, grid.width))
+    for m in reader.modalities:
+        spec = reader.spec.modalities[m.name]
+        path = reader.spec.path(spec.path, tile)
+        if not path.exists():
+            continue
+        try:
+            values, available = read_modality(path, spec, grid, everything)
+            if len(values) != m.bands:
+                raise DataError(f"{path} gives {len(values)} bands; the other tiles give {m.bands}.")
+            if not available.any():
+                report.remarks.append(f"tile '{tile}': '{m.name}' has no value there (nodata or NaN everywhere).")
+        except MamolError as error:
+            report.faults.append(f"tile '{tile}', '{m.name}': {error}")
+    try:
+        read_labels(reader.spec, tile, grid, reader.class_values)
+    except MamolError as error:
+        report.faults.append(f"tile '{tile}', labels: {error}")
+
+
+def _try_labels(reader: FileReader, report: Check) -> None:
+    """With the sensors or classes unreadable, still look whether the label file is there."""
+    labels = reader.spec.labels
+    if labels is not None:
+        for tile in reader.tile_names:
+            path = reader.spec.path(labels.path, tile)
+            if not path.exists():
+                report.faults.append(str(FileMissing(f"labels not found: {path}; check [labels] path in scene.toml.")))
+
+
+def _describe(dataset: Dataset, report: Check) -> Check:
+    """Fill in what the data hold, and judge whether a classifier can be trained on them."""
+    if isinstance(dataset, Scene):
+        for tile in dataset.tiles[:20]:
+            place = tile.georeference
+            where = f"pixel {abs(place.transform[0]):g}" if place.crs else "no georeference"
+            report.grids.append(f"{tile.name}: {tile.labels.shape[0]} x {tile.labels.shape[1]} px, {where}")
+        if len(dataset.tiles) > 20:
+            report.grids.append(f"... and {len(dataset.tiles) - 20} more tiles")
+        pieces = [(t.values, t.available) for t in dataset.tiles]
+    else:
+        report.grids.append(f"{len(dataset.labels)} samples in {len(np.unique(dataset.groups))} groups")
+        pieces = [(dict(dataset.samples.values), dict(dataset.samples.available))]
+    for m in dataset.modalities:
+        masks = [available[m.name] for _, available in pieces]
+        seen = 100 * sum(int(a.sum()) for a in masks) / max(1, sum(a.size for a in masks))
+        absent = sum(not a.any() for a in masks)
+        nowhere = f", absent from {absent} of {len(masks)} tiles" if absent and isinstance(dataset, Scene) else ""
+        report.modalities.append(f"{m.name}: {m.bands} bands{f' in {m.unit}' if m.unit else ''}, {seen:.1f} % available{nowhere}")
+        if not seen:
+            report.remarks.append(f"'{m.name}' is absent everywhere.")
+    labels = np.concatenate([a.ravel() for a in label_arrays(dataset)])
+    counts = np.bincount(labels[labels != UNLABELLED], minlength=len(dataset.classes))
+    report.classes = [f"{name}: {n:,}" for name, n in zip(class_names(dataset), counts, strict=True)]
+    report.remarks += [f"class '{c}' has no label." for c, n in zip(class_names(dataset), counts, strict=True) if not n]
+    if (counts > 0).sum() < FEWEST:
+        report.remarks.append(
+            f"{int((counts > 0).sum())} class(es) with labels: enough to map, too few to train (two are needed)."
+        )
+    return report
