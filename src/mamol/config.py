@@ -166,8 +166,6 @@ class TrainConfig(Section):
     """Share of steps whose batch is mixed with itself (one-label samples only)."""
     band_noise: float = Field(0.1, ge=0)
     """Standard deviation of the noise added to normalised values."""
-    band_shift: float = Field(0.0, ge=0)
-    """Standard deviation of an offset per window (or sample) and band: another light, another calibration."""
     ema: Unit = 0.99
     """Decay of the running mean of the weights that is evaluated and kept; 0 keeps the last weights."""
     eval_every: Positive = 100

@@ -109,8 +109,8 @@ class Feed:
         places = self.train if labelled else self.free
         chosen = places[rng.integers(len(places), size=batch)]
         draw = self._windows(chosen, rng) if self.is_scene else self._samples(chosen)
-        if labelled:
-            _disturb(draw, int(rng.integers(2**31)), self.config.train.band_noise, self.config.train.band_shift)
+        if labelled and self.config.train.band_noise:
+            _add_noise(draw, int(rng.integers(2**31)), self.config.train.band_noise)
         return draw
 
     def draw_missing(self, draw: Draw, step: int) -> Tensor:
@@ -192,15 +192,11 @@ def join(draws: list[Draw]) -> Draw:
     return Draw(cat([d.values for d in draws]), cat([d.available for d in draws]), torch.cat([d.labels for d in draws]))
 
 
-def _disturb(draw: Draw, seed: int, noise: float, shift: float) -> None:
-    """Add noise to every value, and one offset per sample and band: a random light and calibration."""
+def _add_noise(draw: Draw, seed: int, noise: float) -> None:
+    """Add normal noise to every value, in place."""
     random = torch.Generator().manual_seed(seed)
     for m, v in draw.values.items():
-        if noise:
-            v = v + noise * torch.randn(v.shape, generator=random)
-        if shift:
-            v = v + shift * torch.randn((*v.shape[:2], *[1] * (v.dim() - 2)), generator=random)
-        draw.values[m] = v
+        draw.values[m] = v + noise * torch.randn(v.shape, generator=random)
 
 
 def _turn(draw: Draw, quarters: int, mirror: bool) -> Draw:
