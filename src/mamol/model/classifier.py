@@ -29,7 +29,7 @@ from mamol.errors import AllModalitiesMissing
 from mamol.modality import Modality
 from mamol.model.backbone import Adapt, Backbone, plain
 from mamol.model.experts import Mixture, Routing, route
-from mamol.model.tokens import Tokenizer, Tokens
+from mamol.model.tokens import Tokenizer, Tokens, anywhere
 
 BindExperts = Callable[[int, Routing], Adapt]
 
@@ -83,7 +83,7 @@ class Classifier(nn.Module):
         `experts` False runs the frozen backbone alone, between the same tokenizers and head. Raises
         AllModalitiesMissing if a sample has no modality anywhere.
         """
-        present = torch.stack([available[m.name].flatten(1).any(1) for m in self.modalities], dim=1)  # (B, M)
+        present = torch.stack([anywhere(available[m.name]) for m in self.modalities], dim=1)  # (B, M)
         refuse_empty(present)
         # A modality that no sample of the batch has costs nothing, unless something stands in for it.
         stands_in = self.config.tokens.placeholder != "none"

@@ -17,8 +17,9 @@ from torch import Tensor
 from mamol.data.normalize import Normalizer
 from mamol.data.windows import blend_weight, starts
 from mamol.errors import AllModalitiesMissing, ShapeMismatch, unknown
-from mamol.modality import Batch
+from mamol.modality import Batch, Modality
 from mamol.model.classifier import Classifier
+from mamol.model.tokens import anywhere
 
 CHUNK = 128
 
@@ -79,21 +80,27 @@ class MamolPredictor:
         for m in batch.names():
             if m not in self.modalities:
                 raise unknown("modality", m, self.modalities)
-        some = next(iter(batch.values.values()))
         values, available = {}, {}
         for known in self.model.modalities:
+            given = batch.values.get(known.name)
             # One that is absent everywhere may have any number of bands: the file that would tell is not there.
-            if known.name in batch.values and batch.available[known.name].any():
-                values[known.name], available[known.name] = batch.values[known.name], batch.available[known.name]
-                if values[known.name].shape[1] != known.bands:
-                    raise ShapeMismatch(
-                        f"'{known.name}' has {values[known.name].shape[1]} bands; the model was trained on {known.bands}."
-                    )
+            if given is not None and batch.available[known.name].any():
+                if given.shape[1] != known.bands:
+                    raise ShapeMismatch(f"'{known.name}' has {given.shape[1]} bands; the model was trained on {known.bands}.")
+                values[known.name], available[known.name] = given, batch.available[known.name]
                 continue
-            rest = {"grid": some.shape[2:], "series": (known.length,), "vector": ()}[known.kind]
+            rest = self._rest(known, batch) if given is None else given.shape[2:]
             available[known.name] = np.zeros((len(batch), *rest), dtype=bool)
             values[known.name] = np.zeros((len(batch), known.bands, *rest), dtype=np.float32)
         return Batch(values, available)
+
+    def _rest(self, known: Modality, batch: Batch) -> tuple[int, ...]:
+        """Return the shape after the band axis of a modality that a batch does not hold at all."""
+        if known.kind != "grid":
+            return (known.length,) if known.kind == "series" else ()
+        if self.model.task == "sample":
+            return (self.model.config.tokens.window_px,) * 2
+        return next(iter(batch.values.values())).shape[2:]
 
     def _tensors(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         values, available = tensors(batch, self.normalizer)
@@ -214,7 +221,7 @@ class _Raster:
             return torch.cat([x[..., r : r + side, c : c + side] for r, c in corners])
 
         available = {m: cut(a) for m, a in self.available.items()}
-        rows = torch.stack([a.flatten(1).any(1) for a in available.values()]).any(0).nonzero()[:, 0]
+        rows = torch.stack([anywhere(a) for a in available.values()]).any(0).nonzero()[:, 0]
         return {m: cut(v)[rows] for m, v in self.values.items()}, {m: a[rows] for m, a in available.items()}, rows
 
 

@@ -32,6 +32,11 @@ class Tokens:
     pixels: Float[Tensor, "B F H W"] | None = None
 
 
+def anywhere(available: Bool[Tensor, "B ..."]) -> Bool[Tensor, " B"]:
+    """Return which samples have a modality at all, whatever the shape of its availability: (B,), (B, T), (B, H, W)."""
+    return available.reshape(len(available), -1).any(dim=1)
+
+
 def sine_cosine(positions: Float[Tensor, " N"], width: int) -> Float[Tensor, "N width"]:
     """Return the fixed position code of Vaswani et al. (1706.03762, section 3.5), sines first; `width` is even."""
     frequency = 10_000.0 ** (-torch.arange(width // 2, device=positions.device) / (width // 2))

@@ -19,6 +19,7 @@ from mamol.data.split import TRAIN, UNUSED, VAL, Split
 from mamol.data.windows import starts
 from mamol.errors import DataError
 from mamol.model.predictor import tensors
+from mamol.model.tokens import anywhere
 from mamol.seed import generator
 from mamol.train.patterns import draw_training_patterns
 
@@ -116,7 +117,7 @@ class Feed:
     def draw_missing(self, draw: Draw, step: int) -> Tensor:
         """Draw which modalities each sample of a batch loses, bool (B, M), by train.patterns."""
         t = self.config.train
-        observed = np.stack([draw.available[m].flatten(1).any(1).numpy() for m in self.order], axis=1)
+        observed = np.stack([anywhere(draw.available[m]).numpy() for m in self.order], axis=1)
         rng = generator(self.seed, "pattern", step)
         kept = draw_training_patterns(observed, t.patterns, t.missing_rate, rng)
         return torch.from_numpy(observed & ~kept)

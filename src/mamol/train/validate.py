@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mamol.modality import patterns
 from mamol.model.classifier import Classifier
+from mamol.model.tokens import anywhere
 from mamol.train.feed import Draw
 from mamol.train.losses import labelled
 
@@ -38,7 +39,7 @@ class Validation:
         """Return logits (n, K) and labels (n,) of the held-out labels under one pattern; n may be 0."""
         missing = torch.tensor([[m not in present for m in self.order]]).expand(len(self.held_out), -1)
         hidden = self.held_out.without(missing.to(self.held_out.labels.device), self.order)
-        some = torch.stack([hidden.available[m].flatten(1).any(1) for m in present], 1).any(1)
+        some = torch.stack([anywhere(hidden.available[m]) for m in present], 1).any(1)
         hidden = hidden.part(some)
         out: list[tuple[Tensor, Tensor]] = []
         model.eval()
