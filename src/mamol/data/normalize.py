@@ -106,7 +106,10 @@ class Normalizer:
             mean, std = np.asarray(s["mean"], dtype=np.float32), np.asarray(s["std"], dtype=np.float32)
             if mean.ndim != 1 or mean.shape != std.shape or not np.all(std > 0):
                 raise ValueError(f"statistics of '{m}' are not one mean and one positive deviation per band")
-            out[m] = BandStatistics(bool(s["unit_spectrum"]), mean, std, array(s["components"]), array(s["spread"]))
+            components, spread = array(s["components"]), array(s["spread"])
+            if components is not None and (spread is None or components.shape != (len(spread), len(mean))):
+                raise ValueError(f"components of '{m}' are {components.shape}, of {len(mean)} bands")
+            out[m] = BandStatistics(bool(s["unit_spectrum"]), mean, std, components, spread)
         return cls(out)
 
     def _of(self, modality: str) -> BandStatistics:

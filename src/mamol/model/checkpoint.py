@@ -138,6 +138,8 @@ def load_run(folder: Path | str) -> MamolPredictor:
     tensors = _load(folder / "adapters.safetensors")
     try:
         normalizer = Normalizer.from_json(document.normalizer)
+        if {m.name: normalizer.bands(m.name) for m in document.modalities} != document.bands:
+            raise ValueError("the normalisation is not that of the modalities")
         with torch.device("meta"):  # sizes that the weights do not have must not be allocated
             _same_shapes(Classifier(document.shape(), document.config), tensors, folder)
         model = Classifier(document.shape(), document.config)

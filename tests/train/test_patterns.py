@@ -1,0 +1,37 @@
+"""How modalities go missing in training."""
+
+import numpy as np
+import pytest
+
+from mamol.errors import UnknownName
+from mamol.train.patterns import draw_training_patterns
+
+
+def draw(kind: str, observed: np.ndarray, rate: float = 0.5) -> np.ndarray:
+    return draw_training_patterns(observed, kind, rate, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("kind", ["none", "dropout", "uniform"])
+def test_only_what_was_observed_is_kept_and_never_nothing(kind: str) -> None:
+    observed = np.random.default_rng(1).random((2000, 3)) < 0.6
+    kept = draw(kind, observed, 0.9)
+    assert not (kept & ~observed).any()
+    np.testing.assert_array_equal(kept.any(1), observed.any(1))
+
+
+def test_uniform_over_the_seven_patterns() -> None:
+    kept = draw("uniform", np.ones((14_000, 3), dtype=bool))
+    counts = np.bincount(kept @ [1, 2, 4], minlength=8)
+    assert counts[0] == 0
+    np.testing.assert_allclose(counts[1:], 2000, rtol=0.08)
+
+
+def test_dropout_rate() -> None:
+    kept = draw("dropout", np.ones((20_000, 4), dtype=bool), 0.3)
+    np.testing.assert_allclose(kept.mean(0), 0.7, atol=0.02)
+    assert draw("none", np.ones((5, 2), dtype=bool)).all()
+
+
+def test_unknown_kind() -> None:
+    with pytest.raises(UnknownName, match="Did you mean 'uniform'"):
+        draw("unifrom", np.ones((2, 2), dtype=bool))

@@ -1,0 +1,73 @@
+"""Label-free pretraining: it learns, it never sees the test area nor a label, and its backbone can be used again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from made import made_samples, made_scene, tiny_config
+
+from mamol.data.dataset import Dataset, Scene
+from mamol.data.split import TEST, Split, make_split
+from mamol.errors import ConfigError, OutputExists
+from mamol.model.backbone import fingerprint
+from mamol.model.checkpoint import load_run
+from mamol.train.pretrain import pretrain
+from mamol.train.run import prepare, pretrain_backbone, train
+
+
+def backbone_of(dataset: Dataset, split: Split, steps: int = 4) -> str:
+    p = prepare(dataset, split, tiny_config(pretrain={"steps": steps}), 0)
+    pretrain(p.model, p.feed, p.config)
+    return fingerprint(p.model.backbone) + fingerprint(p.model.tokenizers)
+
+
+def test_values_and_labels_of_the_test_part_do_not_matter() -> None:
+    scene = made_scene()
+    split = make_split(scene, "block", 0, 8)
+    before = backbone_of(scene, split)
+    for tile, role in zip(scene.tiles, split.roles, strict=True):
+        if (role == TEST).any():
+            for v in tile.values.values():
+                v += 100
+        else:
+            tile.labels[:] = np.where(tile.labels >= 0, (tile.labels + 1) % 3, -1)
+    assert backbone_of(scene, split) == before
+
+
+def test_test_samples_do_not_matter() -> None:
+    dataset = made_samples()
+    split = make_split(dataset, "block", 0, 8)
+    before = backbone_of(dataset, split)
+    for v in dataset.samples.values.values():
+        v[split.roles[0] == TEST] = 77
+    assert backbone_of(dataset, split) == before
+
+
+@pytest.mark.parametrize("dataset", [made_scene(), made_samples()], ids=["scene", "samples"])
+def test_it_learns(dataset: Dataset) -> None:
+    p = prepare(dataset, make_split(dataset, "block", 0, 8), tiny_config(pretrain={"steps": 151, "batch": 16, "lr": 3e-3}), 0)
+    losses = pretrain(p.model, p.feed, p.config)
+    assert losses[-1] < losses[0]
+    assert all(torch.isfinite(w).all() for w in p.model.parameters())
+
+
+def test_a_backbone_folder_is_used_again(tmp_path: Path) -> None:
+    scene = made_scene()
+    assert isinstance(scene, Scene)
+    split = make_split(scene, "block", 0, 8)
+    pretrain_backbone(prepare(scene, split, tiny_config(), 0), tmp_path / "backbone")
+    with pytest.raises(OutputExists):
+        from mamol import pretrain as again
+
+        again(scene, tmp_path / "backbone")
+    config = tiny_config(backbone={"path": str(tmp_path / "backbone"), "width": 32})
+    train(prepare(scene, split, config, 0), tmp_path / "run")
+    made = json.loads((tmp_path / "backbone" / "backbone.json").read_text())["hash"]
+    assert fingerprint(load_run(tmp_path / "run").model.backbone) == made
+    with pytest.raises(ConfigError, match="pretrained on hsi, sar, lidar"):
+        dataset = made_samples()
+        prepare(dataset, make_split(dataset, "block", 0, 8), config, 0)

@@ -1,0 +1,85 @@
+"""A run folder from nothing: refused, resumed, trained by two processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Trained
+from made import TINY, made_samples, made_scene, tiny_config
+
+from mamol.data.samples import write_samples
+from mamol.data.split import make_split
+from mamol.errors import ConfigError, DataError, OutputExists
+from mamol.model.checkpoint import load_run
+from mamol.train.run import Prepared, prepare, train
+
+
+def prepared(**sections: dict[str, object]) -> Prepared:
+    dataset = made_samples()
+    return prepare(dataset, make_split(dataset, "block", 0, 8), tiny_config(**sections), 0)
+
+
+def test_a_folder_in_use_is_refused(scene_run: Trained, tmp_path: Path) -> None:
+    with pytest.raises(OutputExists, match="finished run"):
+        train(prepared(), scene_run.run)
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(OutputExists, match="not empty"):
+        train(prepared(), tmp_path)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_stopped_and_resumed_run_is_the_same_run(tmp_path: Path) -> None:
+    def stop(what: str, done: int, total: int, note: str) -> None:
+        if what == "train" and done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(prepared(), tmp_path / "a", progress=stop)
+    assert not (tmp_path / "a" / "mamol.json").exists()
+    with pytest.raises(OutputExists, match="--resume"):
+        train(prepared(), tmp_path / "a")
+    with pytest.raises(ConfigError, match="another configuration"):
+        train(prepared(train={"lr": 1.0}), tmp_path / "a", resume=True)
+    train(prepared(), tmp_path / "a", resume=True)
+    train(prepared(), tmp_path / "b")
+    for name in ("adapters.safetensors", "backbone/weights.safetensors", "log.jsonl"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    again = train(prepared(), tmp_path / "a", resume=True)
+    assert again.modalities == ("optical", "weather", "photo")
+
+
+def test_one_class_in_train_is_refused() -> None:
+    scene = made_scene()
+    for tile in scene.tiles:
+        tile.labels[tile.labels > 0] = 0
+    with pytest.raises(DataError, match=r"has 1 class\(es\) \(bare\)"):
+        prepare(scene, make_split(scene, "block", 0, 8), tiny_config(), 0)
+
+
+def test_the_log_can_be_plotted(scene_run: Trained) -> None:
+    rows = [json.loads(line) for line in (scene_run.run / "log.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in rows] == [3, 6]
+    assert set(rows[0]) == {"step", "loss", "lr", "score"}
+    assert any((scene_run.run / "tensorboard").iterdir())
+
+
+@pytest.mark.slow
+def test_two_processes_train_what_one_trains(tmp_path: Path) -> None:
+    data = write_samples(made_samples(), tmp_path / "data")
+    settings = [f"{s}.{k}={json.dumps(v)}" for s, keys in TINY.items() for k, v in keys.items()] + ["model.dropout=0"]
+    words = ["train", str(data), *[w for s in settings for w in ("--set", s)], "--out"]
+    env = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    alone = [sys.executable, "-m", "mamol", *words, str(tmp_path / "one")]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29517"]
+    for command in (alone, [*launch, "-m", "mamol", *words, str(tmp_path / "two")]):
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+    samples = made_samples().samples
+    one, two = load_run(tmp_path / "one").predict(samples), load_run(tmp_path / "two").predict(samples)
+    np.testing.assert_allclose(one, two, atol=1e-4)
