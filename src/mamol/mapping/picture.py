@@ -6,18 +6,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import rasterio
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from mamol.data.dataset import ClassInfo
+from mamol.data.raster import open_raster
 from mamol.files import atomic
 
 
 def read_classes(path: Path) -> np.ndarray:
     """Read a class raster written by a map: uint8 (H, W), 0 no data, 1..K the classes."""
-    with rasterio.open(path) as raster:
+    with open_raster(path) as raster:
         return raster.read(1)
 
 

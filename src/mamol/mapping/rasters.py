@@ -10,6 +10,7 @@ into band tags (CLASS_1, CLASS_2, ...) and, for GDAL and QGIS, into FILE.tif.aux
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 import rasterio
+from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window
 
 from mamol.data.dataset import ClassInfo, Georeference
@@ -118,16 +120,19 @@ def _create(path: Path, layout: MapLayout, dtype: str, nodata: float) -> Iterato
         "dtype": dtype,
         "nodata": nodata,
         "compress": "deflate",
-        "transform": rasterio.Affine(*g.transform),
         "bigtiff": "if_safer",
     }
     if g.crs:
-        profile["crs"] = rasterio.crs.CRS.from_wkt(g.crs)
+        profile |= {"crs": rasterio.crs.CRS.from_wkt(g.crs), "transform": rasterio.Affine(*g.transform)}
     if tiled:
         profile |= {"tiled": True, "blockxsize": 256, "blockysize": 256}
     with atomic(path) as partial:
         partial.parent.mkdir(parents=True, exist_ok=True)
-        with rasterio.open(partial, "w", **profile) as raster:
+        with warnings.catch_warnings():
+            # A scene without a place (a .mat file) gives a map without one; that is no news.
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            raster = rasterio.open(partial, "w", **profile)
+        with raster:
             yield raster
 
 
