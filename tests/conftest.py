@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from made import made_samples, made_scene, tiny_config
 
+from made import made_samples, made_scene, tiny_config
 from mamol.data.dataset import Dataset
 from mamol.data.split import Split, make_split
 from mamol.model.predictor import MamolPredictor

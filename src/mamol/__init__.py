@@ -1,8 +1,8 @@
 """mamol: classify multi-sensor Earth observation data when some of the sensors are missing.
 
     import mamol
-    model = mamol.train("idtrees", "runs/idtrees")
-    scores = mamol.evaluate("runs/idtrees")
+    model = mamol.train_model("idtrees", "runs/idtrees")
+    scores = mamol.evaluate_run("runs/idtrees")
     mamol.map_scene("runs/idtrees", "idtrees", "map.tif", mamol.MapOptions(without=["lidar"]))
 
 Names are resolved on first use, so that importing the package loads neither torch nor rasterio. The method is in
@@ -16,9 +16,9 @@ from typing import Any
 
 __version__ = "0.1.0"
 _HOMES = {
-    "train": "mamol.api",
-    "pretrain": "mamol.api",
-    "evaluate": "mamol.api",
+    "train_model": "mamol.api",
+    "pretrain_backbone": "mamol.api",
+    "evaluate_run": "mamol.api",
     "map_scene": "mamol.api",
     "TrainOptions": "mamol.api",
     "MapOptions": "mamol.api",

@@ -1,8 +1,8 @@
 """The main job in a few calls; the command line does nothing that these do not.
 
-run = mamol.train("idtrees", "runs/idtrees")          # split, pretrain, train: one model for every combination
-scores = mamol.evaluate("runs/idtrees")               # every pattern of missing sensors, on the test part
-mamol.map_scene("runs/idtrees", "idtrees", "map.tif", without=["lidar"])
+mamol.train_model("idtrees", "runs/idtrees")            # split, pretrain, train: one model for every combination
+scores = mamol.evaluate_run("runs/idtrees")             # every pattern of missing sensors, on the test part
+mamol.map_scene("runs/idtrees", "idtrees", "map.tif", mamol.MapOptions(without=["lidar"]))
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from mamol.mapping.rasters import MapPaths
 from mamol.modality import patterns
 from mamol.model.checkpoint import RunDocument, load_run, read_run
 from mamol.model.predictor import MamolPredictor
-from mamol.train.run import Prepared, prepare, pretrain_backbone
-from mamol.train.run import train as train_prepared
+from mamol.train import run as training
+from mamol.train.run import Prepared, prepare
 
 Progress = Callable[[str, int, int, str], None]
 """Called as progress(what, done, total, note)."""
@@ -58,7 +58,7 @@ class TrainOptions:
         return load_config(self.config, self.overrides)
 
 
-def train(
+def train_model(
     dataset: Dataset | str | Path, out: str | Path, options: TrainOptions | None = None, progress: Progress = silent
 ) -> MamolPredictor:
     """Train one classifier for every combination of the data set's sensors; fill the folder `out`; return it.
@@ -67,15 +67,15 @@ def train(
     MamolError: OutputExists for a folder in use, DataError for labels that cannot be trained on, ConfigError.
     """
     options = options or TrainOptions()
-    return train_prepared(_prepare(dataset, options), Path(out), options.resume, progress)
+    return training.train(_prepare(dataset, options), Path(out), options.resume, progress)
 
 
-def pretrain(
+def pretrain_backbone(
     dataset: Dataset | str | Path, out: str | Path, options: TrainOptions | None = None, progress: Progress = silent
 ) -> Path:
-    """Pretrain a backbone without labels and write its folder; use it with backbone.path. Raises as `train`."""
+    """Pretrain a backbone without labels and write its folder; use it with backbone.path. Raises as `train_model`."""
     must_not_exist(Path(out))
-    pretrain_backbone(_prepare(dataset, options or TrainOptions()), Path(out), progress)
+    training.pretrain_backbone(_prepare(dataset, options or TrainOptions()), Path(out), progress)
     return Path(out)
 
 
@@ -106,7 +106,7 @@ class Evaluation:
         return {**self.results[ours], "activation": self.activation, "baselines": {m: self.results[m] for m in rest}}
 
 
-def evaluate(
+def evaluate_run(
     run: str | Path,
     dataset: Dataset | str | Path | None = None,
     protocol: str = "patterns",

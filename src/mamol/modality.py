@@ -71,6 +71,7 @@ class Batch:
         return next(iter(self.values.values())).shape[0]
 
     def names(self) -> tuple[str, ...]:
+        """Return the names of the modalities, in order."""
         return tuple(self.values)
 
     def only(self, present: Iterable[str]) -> Batch:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from made import made_samples, made_scene
 
+from made import made_samples, made_scene
 from mamol.baselines.forest import ForestSettings, fit_trees
 from mamol.data.dataset import Dataset
 from mamol.data.split import make_split

@@ -9,9 +9,9 @@ from tempfile import mkdtemp
 
 import numpy as np
 import pytest
+
 from conftest import make_run
 from made import made_samples, made_scene
-
 from mamol.baselines.forest import ForestSettings, fit_trees
 from mamol.data.dataset import Dataset, Scene
 from mamol.data.split import make_split

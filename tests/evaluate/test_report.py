@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import Trained
 
-from mamol.api import Evaluation, evaluate
+from conftest import Trained
+from mamol.api import Evaluation, evaluate_run
 from mamol.data.split import make_split
 from mamol.errors import DataError, UsageError
 from mamol.evaluate.plots import draw_all
@@ -17,12 +17,17 @@ from mamol.evaluate.report import as_markdown, as_text
 
 @pytest.fixture(scope="module", params=["patterns", "rate"])
 def scores(request: pytest.FixtureRequest, scene_run: Trained) -> Evaluation:
-    return evaluate(scene_run.run, scene_run.dataset, request.param, ("forest",))
+    return evaluate_run(scene_run.run, scene_run.dataset, request.param, ("forest",))
 
 
 def test_table_and_markdown(scores: Evaluation) -> None:
     text = as_text(scores.results)
-    assert text.header[:4] == ["present" if scores.results["mamol"]["protocol"] == "patterns" else "missing", "n", "mamol OA", "mamol AA"]
+    assert text.header[:4] == [
+        "present" if scores.results["mamol"]["protocol"] == "patterns" else "missing",
+        "n",
+        "mamol OA",
+        "mamol AA",
+    ]
     assert "forest OA" in text.header
     assert all(len(r) == len(text.header) for r in text.rows)
     assert text.rows[-2][2] == f"{scores.results['mamol']['mean_oa']:.1f}"
@@ -53,12 +58,12 @@ def test_other_data_is_tested_wholly_and_changed_data_is_refused(scene_run: Trai
 
     other = made_scene(seed=5)
     with pytest.raises(DataError, match="not what it was"):
-        evaluate(scene_run.run, other, baselines=())
+        evaluate_run(scene_run.run, other, baselines=())
     renamed = type(other)("elsewhere", other.modalities, other.classes, other.tiles)
-    result = evaluate(scene_run.run, renamed).results
+    result = evaluate_run(scene_run.run, renamed).results
     assert list(result) == ["mamol"]
     assert result["mamol"]["split"] == "all"
     assert result["mamol"]["patterns"][0]["n"] == sum(int((t.labels >= 0).sum()) for t in other.tiles)
     with pytest.raises(UsageError, match="from memory"):
-        evaluate(scene_run.run)
+        evaluate_run(scene_run.run)
     assert make_split(scene_run.dataset, "block", 0, 8).hash() == scene_run.split.hash()

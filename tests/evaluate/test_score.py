@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from made import MODALITIES, made_samples, made_scene
 
+from made import MODALITIES, made_samples, made_scene
 from mamol.data.dataset import Dataset
 from mamol.data.split import TEST, make_split
 from mamol.errors import UnknownName, UsageError
@@ -27,7 +27,9 @@ class Sees:
     classes: tuple[str, ...] = ("bare", "grass", "wood")
 
     def predict(self, batch: Batch) -> np.ndarray:
-        truth = self.truth[id(batch.values[self.needs].base if batch.values[self.needs].base is not None else batch.values[self.needs])]
+        truth = self.truth[
+            id(batch.values[self.needs].base if batch.values[self.needs].base is not None else batch.values[self.needs])
+        ]
         guess = np.where(batch.available[self.needs][0], np.maximum(truth, 0), 0)
         return np.stack([np.where(guess == k, 0.8, 0.1) for k in range(3)])[None].astype(np.float32)
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Trained
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from made import made_scene
 
+from conftest import Trained
+from made import made_scene
 from mamol.api import MapOptions, map_scene
 from mamol.data.dataset import Scene, Tile, classes_from
 from mamol.data.raster import open_raster
@@ -125,7 +125,12 @@ def test_an_empty_scene_and_a_full_disk(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_scene_with_other_sensors(scene_run: Trained, tmp_path: Path) -> None:
     made = made_scene(2)
-    extra = tuple(Tile(t.name, t.values | {"thermal": t.values["lidar"]}, t.available | {"thermal": t.available["lidar"]}, t.labels, t.group) for t in made.tiles)
+    extra = tuple(
+        Tile(
+            t.name, t.values | {"thermal": t.values["lidar"]}, t.available | {"thermal": t.available["lidar"]}, t.labels, t.group
+        )
+        for t in made.tiles
+    )
     more = Scene("more", (*made.modalities, Modality("thermal", 1)), made.classes, extra)
     a = map_scene(scene_run.run, more, tmp_path / "more.tif")
     b = map_scene(scene_run.run, made, tmp_path / "same.tif")
@@ -133,7 +138,14 @@ def test_scene_with_other_sensors(scene_run: Trained, tmp_path: Path) -> None:
     assert a[0].classes.read_bytes() == b[0].classes.read_bytes()
     only = map_scene(scene_run.run, made, tmp_path / "one.tif", MapOptions(tiles=["t1"]))
     assert [p.classes.name for p in only] == ["one.tif"]
-    foreign = Scene("foreign", (Modality("thermal", 1),), made.classes, tuple(Tile(t.name, {"thermal": t.values["lidar"]}, {"thermal": t.available["lidar"]}, t.labels, t.group) for t in made.tiles))
+    foreign = Scene(
+        "foreign",
+        (Modality("thermal", 1),),
+        made.classes,
+        tuple(
+            Tile(t.name, {"thermal": t.values["lidar"]}, {"thermal": t.available["lidar"]}, t.labels, t.group) for t in made.tiles
+        ),
+    )
     with pytest.raises(AllModalitiesMissing, match="none in common"):
         map_scene(scene_run.run, foreign, tmp_path / "foreign.tif")
 

@@ -1,8 +1,8 @@
 """The frozen transformer: hidden tokens change nothing, and its fingerprint is of every weight."""
 
 import torch
-from made import tiny_config
 
+from made import tiny_config
 from mamol.model.backbone import Backbone, fingerprint, plain
 
 

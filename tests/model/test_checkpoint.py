@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import Trained
 from safetensors.torch import load_file, save_file
 
+from conftest import Trained
 from mamol.errors import CheckpointError, FileMissing
 from mamol.model.checkpoint import load_run, read_run
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from made import MODALITIES, made_samples, tiny_config
 from torch import Tensor
 
+from made import MODALITIES, made_samples, tiny_config
 from mamol.config import Config, load_config, shipped_configs
 from mamol.errors import AllModalitiesMissing
-from mamol.model.classifier import Classifier, InputShape
 from mamol.modality import patterns
+from mamol.model.classifier import Classifier, InputShape
 
 SCENE = InputShape(MODALITIES, {m.name: m.bands for m in MODALITIES}, 3, True)
 SAMPLES = InputShape(made_samples(4).modalities, {m.name: m.bands for m in made_samples(4).modalities}, 3, False)
@@ -125,8 +125,13 @@ def test_what_trains() -> None:
     ("width", "depth", "sections"),
     [(192, 6, {"layers": [3, 4, 5], "shared_rank": 16}), (384, 12, {"layers": [6, 7, 8, 9, 10, 11], "shared_rank": 16})],
 )
-def test_experts_and_router_are_a_tenth_of_a_backbone_of_a_million_weights(width: int, depth: int, sections: dict[str, object]) -> None:
-    config = tiny_config(backbone={"width": width, "depth": depth, "heads": 6, "mlp_ratio": 4}, experts={"specific_rank": 4, "dynamic_rank": 4, "targets": ["q", "v", "fc1"], **sections})
+def test_experts_and_router_are_a_tenth_of_a_backbone_of_a_million_weights(
+    width: int, depth: int, sections: dict[str, object]
+) -> None:
+    config = tiny_config(
+        backbone={"width": width, "depth": depth, "heads": 6, "mlp_ratio": 4},
+        experts={"specific_rank": 4, "dynamic_rank": 4, "targets": ["q", "v", "fc1"], **sections},
+    )
     counts = build(SCENE, config).parameter_counts()
     assert counts["frozen"] >= 1_000_000
     assert counts["experts"] + counts["router"] <= 0.10 * counts["frozen"]

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from conftest import Trained
 from made import made_scene
-
 from mamol.errors import ShapeMismatch
 from mamol.modality import Batch
 from mamol.model.predictor import MamolPredictor
 
 
 def cut(batch: Batch, height: int, width: int) -> Batch:
-    return Batch({m: v[..., :height, :width] for m, v in batch.values.items()}, {m: a[:, :height, :width] for m, a in batch.available.items()})
+    return Batch(
+        {m: v[..., :height, :width] for m, v in batch.values.items()},
+        {m: a[:, :height, :width] for m, a in batch.available.items()},
+    )
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 20), (7, 8), (8, 8), (9, 17), (20, 3)])
@@ -53,7 +56,9 @@ def test_a_batch_may_lack_modalities(scene_run: Trained, sample_run: Trained) ->
     np.testing.assert_array_equal(scene_run.predictor.predict(alone), scene_run.predictor.predict(batch.only(["hsi"])))
     samples = sample_run.dataset.samples
     only = Batch({"photo": samples.values["photo"]}, {"photo": samples.available["photo"]})
-    np.testing.assert_allclose(sample_run.predictor.predict(only), sample_run.predictor.predict(samples.only(["photo"])), atol=1e-6)
+    np.testing.assert_allclose(
+        sample_run.predictor.predict(only), sample_run.predictor.predict(samples.only(["photo"])), atol=1e-6
+    )
 
 
 def test_activations_name_the_experts(scene_run: Trained, sample_run: Trained) -> None:

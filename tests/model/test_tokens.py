@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from made import tiny_config
 
+from made import tiny_config
 from mamol.data.normalize import BandStatistics, Normalizer
 from mamol.modality import Modality
 from mamol.model.tokens import Tokenizer, anywhere, grid_position, sine_cosine

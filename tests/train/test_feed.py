@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from made import made_samples, made_scene, tiny_config
 
+from made import made_samples, made_scene, tiny_config
 from mamol.data.dataset import Dataset
 from mamol.data.normalize import Normalizer
 from mamol.data.split import TEST, TRAIN, VAL, make_split

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from made import made_samples, tiny_config
 
+from made import made_samples, tiny_config
 from mamol.config import Config
 from mamol.data.split import make_split
 from mamol.errors import CheckpointError
@@ -78,9 +78,13 @@ def test_early_stopping() -> None:
 
 @pytest.mark.parametrize("decay", ["linear", "cosine"])
 def test_schedule(decay: str) -> None:
-    config = tiny_config(train={"steps": 100, "warmup": 0.1, "decay": decay}).train
-    values = [schedule(i, config) for i in range(100)]
+    values = [schedule(i, 100, 0.1, decay) for i in range(100)]
     assert values[9] == max(values) == 1.0
     assert values[:10] == sorted(values[:10])
     assert values[9:] == sorted(values[9:], reverse=True)
     assert 0 <= values[-1] < 0.02
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 10, 20])
+def test_schedule_of_few_steps(steps: int) -> None:
+    assert all(0 < schedule(i, steps) <= 1 for i in range(steps))

@@ -1,8 +1,8 @@
 """The loss, term by term."""
 
 import torch
-from made import MODALITIES, tiny_config
 
+from made import MODALITIES, tiny_config
 from mamol.model.classifier import Classifier, InputShape
 from mamol.train.feed import Draw
 from mamol.train.losses import batch_loss, labelled

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from made import made_samples, made_scene, tiny_config
 
+import mamol
+from made import made_samples, made_scene, tiny_config
 from mamol.data.dataset import Dataset, Scene
 from mamol.data.split import TEST, Split, make_split
 from mamol.errors import ConfigError, OutputExists
@@ -61,13 +62,12 @@ def test_a_backbone_folder_is_used_again(tmp_path: Path) -> None:
     split = make_split(scene, "block", 0, 8)
     pretrain_backbone(prepare(scene, split, tiny_config(), 0), tmp_path / "backbone")
     with pytest.raises(OutputExists):
-        from mamol import pretrain as again
-
-        again(scene, tmp_path / "backbone")
+        mamol.pretrain_backbone(scene, tmp_path / "backbone")
     config = tiny_config(backbone={"path": str(tmp_path / "backbone"), "width": 32})
     train(prepare(scene, split, config, 0), tmp_path / "run")
     made = json.loads((tmp_path / "backbone" / "backbone.json").read_text())["hash"]
     assert fingerprint(load_run(tmp_path / "run").model.backbone) == made
+    dataset = made_samples()
+    split = make_split(dataset, "block", 0, 8)
     with pytest.raises(ConfigError, match="pretrained on hsi, sar, lidar"):
-        dataset = made_samples()
-        prepare(dataset, make_split(dataset, "block", 0, 8), config, 0)
+        prepare(dataset, split, config, 0)

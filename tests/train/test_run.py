@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from conftest import Trained
 from made import TINY, made_samples, made_scene, tiny_config
-
 from mamol.data.samples import write_samples
 from mamol.data.split import make_split
 from mamol.errors import ConfigError, DataError, OutputExists

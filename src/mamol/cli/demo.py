@@ -33,8 +33,8 @@ def demo(
     must_not_exist(folder)
     scene = write_scene(folder / "scene", size, seed)
     with bars() as progress:
-        api.train(scene, folder / "run", api.TrainOptions(overrides=SETTINGS, seed=seed), progress)
-        scores = api.evaluate(folder / "run", baselines=("forest",), progress=progress)
+        api.train_model(scene, folder / "run", api.TrainOptions(overrides=SETTINGS, seed=seed), progress)
+        scores = api.evaluate_run(folder / "run", baselines=("forest",), progress=progress)
         every = api.map_scene(folder / "run", scene, folder / "map.tif", progress=progress)[0]
         fewer = api.map_scene(folder / "run", scene, folder / "map-without-hsi.tif", api.MapOptions(["hsi"]), progress)[0]
     truth = read_classes(folder / "scene" / "truth.tif")

@@ -46,7 +46,7 @@ def evaluate(
         for path in (file, markdown, plots):
             must_not_exist(path, overwrite)
     with bars() as progress:
-        scores = api.evaluate(run, data, protocol, api.BASELINES if baselines else (), progress)
+        scores = api.evaluate_run(run, data, protocol, api.BASELINES if baselines else (), progress)
     table(as_text(scores.results))
     if file is not None and markdown is not None and plots is not None:
         drawn = draw_all(scores.results, scores.activation, plots)

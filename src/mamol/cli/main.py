@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -53,28 +54,45 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("map")(map.map_command)
 
 
-def run() -> None:
-    """Run the command line and turn errors into one sentence and an exit code."""
+STOPPED = "stopped; nothing half-written was left. `mamol train ... --resume` goes on with a run."
+INTERRUPTED = 130
+"""What some versions of typer make of Ctrl-C."""
+# The root of what the parser raises: click's ClickException, or typer's own one where it brings its own click.
+_WRONG_USE = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+
+
+def execute(words: Sequence[str] | None = None) -> int:
+    """Run one command (None: of sys.argv); errors become one sentence on standard error. Return the exit code."""
     try:
-        app()
-    except UsageError as error:
-        _fail(str(error), 2)
+        code = app(words, standalone_mode=False) or 0
+        return _say(STOPPED, 1) if code == INTERRUPTED else code
+    except typer.Exit as end:
+        return int(end.exit_code)
+    except _WRONG_USE as error:
+        error.show()
+        return 2
     except MamolError as error:
-        _fail(str(error), 1)
+        return _say(str(error), 2 if isinstance(error, UsageError) else 1)
     except OSError as error:
-        _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}.", 1)
+        return _say(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}.", 1)
     except MemoryError:
-        _fail("not enough memory; use smaller tiles, train.batch or windows.", 1)
-    except KeyboardInterrupt:
-        _fail("stopped; nothing half-written was left. `mamol train ... --resume` goes on with a run.", 1)
+        return _say("not enough memory; use smaller tiles, train.batch or windows.", 1)
+    except (KeyboardInterrupt, typer.Abort):
+        return _say(STOPPED, 1)
 
 
-def _fail(message: str, code: int) -> None:
+def _say(message: str, code: int) -> int:
     err.print(f"mamol: {message}", markup=False, soft_wrap=True)
-    # Not sys.exit: worker threads of the libraries must not hold the process after Ctrl-C.
+    return code
+
+
+def run() -> None:
+    """Run the command line and end the process with its exit code."""
+    code = execute()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)
+    if code:  # not sys.exit: worker threads of the libraries must not hold the process after Ctrl-C
+        os._exit(code)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ def train(
 
     options = api.TrainOptions(config, tuple(settings or ()), split, seed, resume)
     with bars() as progress:
-        api.train(dataset, run, options, progress)
+        api.train_model(dataset, run, options, progress)
     document = read_run(run)
     best = document.training["best_score"], document.training["best_step"]
     out.print(f"validation (OA + AA) / 2, mean over the patterns: {best[0]:.1f} at step {best[1]}")
@@ -56,5 +56,5 @@ def pretrain(
     from mamol import api
 
     with bars() as progress:
-        path = api.pretrain(dataset, out_folder, api.TrainOptions(config, tuple(settings or ()), split, seed), progress)
+        path = api.pretrain_backbone(dataset, out_folder, api.TrainOptions(config, tuple(settings or ()), split, seed), progress)
     written([path])

@@ -151,7 +151,9 @@ class MamolPredictor:
 class _Raster:
     """One raster as tensors, cut into windows."""
 
-    def __init__(self, values: Mapping[str, Tensor], available: Mapping[str, Tensor], temperature: Tensor, model: Classifier):
+    def __init__(
+        self, values: Mapping[str, Tensor], available: Mapping[str, Tensor], temperature: Tensor, model: Classifier
+    ) -> None:
         self.values, self.available, self.temperature, self.model = values, available, temperature, model
         self.side = model.config.tokens.window_px
         self.height, self.width = temperature.shape

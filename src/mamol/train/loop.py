@@ -97,13 +97,18 @@ class Trainer:
             raise CheckpointError(f"{path} cannot be resumed from ({error}); delete it to start afresh.") from error
 
 
-def schedule(step: int, config: TrainConfig) -> float:
-    """Return the factor on the learning rate: linear warm-up, then a linear or cosine decay to zero."""
-    warm = max(1, round(config.warmup * config.steps))
+def schedule(step: int, steps: int, warmup: float = 0.1, decay: str = "cosine") -> float:
+    """Return the factor on the learning rate: linear warm-up over a share of the steps, then a decay to zero."""
+    warm = max(1, round(warmup * steps))
     if step < warm:
         return (step + 1) / warm
-    rest = (step - warm) / max(1, config.steps - warm)
-    return 1 - rest if config.decay == "linear" else 0.5 * (1 + math.cos(math.pi * rest))
+    rest = (step - warm) / max(1, steps - warm)
+    return 1 - rest if decay == "linear" else 0.5 * (1 + math.cos(math.pi * rest))
+
+
+def learning_rate(step: int, config: TrainConfig) -> float:
+    """Return the learning rate of a training step."""
+    return config.lr * schedule(step, config.steps, config.warmup, config.decay)
 
 
 def fit(
@@ -137,7 +142,7 @@ def fit(
         _average(trainer, config.ema)
         trainer.step += 1
         if trainer.step % config.eval_every == 0 or trainer.step == config.steps:
-            row = {"step": trainer.step, "loss": loss, "lr": config.lr * schedule(trainer.step - 1, config)}
+            row = {"step": trainer.step, "loss": loss, "lr": learning_rate(trainer.step - 1, config)}
             row["score"] = _evaluate(trainer, validation)
             trainer.history.rows.append(row)
             if on_row is not None and accelerator.is_main_process:
@@ -160,7 +165,7 @@ def _step(trainer: Trainer, optimizer: torch.optim.Optimizer, feed: Feed, weight
     draw = whole.part(share).to(accelerator.device)
     subset = draw.without(missing[share].to(accelerator.device), feed.order)
     for group in optimizer.param_groups:
-        group["lr"] = config.lr * schedule(step, config)
+        group["lr"] = learning_rate(step, config)
     seed_torch(feed.seed, f"dropout {accelerator.process_index}", step)
     model.train()
     with accelerator.autocast():

@@ -18,7 +18,7 @@ from mamol.model.classifier import Classifier
 from mamol.model.tokens import Tokens
 from mamol.seed import generator, seed_torch
 from mamol.train.feed import Draw, Feed
-from mamol.train.loop import Progress, silent
+from mamol.train.loop import Progress, schedule, silent
 
 
 class Decoder(nn.Module):
@@ -42,19 +42,17 @@ def pretrain(model: Classifier, feed: Feed, config: Config, progress: Progress =
     for p in weights:
         p.requires_grad_(True)
     optimizer = torch.optim.AdamW(weights, lr=config.pretrain.lr, betas=(0.9, 0.98), weight_decay=0.05)
-    one_cycle = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, config.pretrain.lr, total_steps=max(config.pretrain.steps, 2), pct_start=0.1, cycle_momentum=False
-    )
     losses: list[float] = []
     model.train()
     for step in range(config.pretrain.steps):
         draw = feed.draw(step, config.pretrain.batch, labelled=False).to(device)
+        for group in optimizer.param_groups:
+            group["lr"] = config.pretrain.lr * schedule(step, config.pretrain.steps)
         loss = masked_loss(model, decoder, draw, step, feed.seed)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
-        one_cycle.step()
         if step % 50 == 0 or step == config.pretrain.steps - 1:
             losses.append(float(loss.detach()))
         progress("pretrain", step + 1, config.pretrain.steps, f"loss {losses[-1]:.3f}")
