@@ -81,7 +81,7 @@ class PretrainConfig(Section):
 
     steps: int = Field(600, ge=0)
     """0 leaves the backbone at its random start."""
-    batch: Positive = 64
+    batch: Positive = 32
     lr: float = Field(1e-3, gt=0)
     mask_tokens: Unit = 0.5
     """Share of the tokens hidden and predicted."""
@@ -136,7 +136,7 @@ class ModelConfig(Section):
     task: Literal["dense", "centre"] = "dense"
     """Scenes: "dense" classifies every pixel of a window, "centre" the middle pixel of a patch (the paper)."""
     head_hidden: Size = 96
-    dropout: Unit = 0.1
+    dropout: Unit = 0.3
 
 
 class TrainConfig(Section):
@@ -164,12 +164,12 @@ class TrainConfig(Section):
     """Weight of max(0, L(more) - L(fewer)) [SimMLM, 2507.19264]."""
     mixup: Unit = 0.0
     """Share of steps whose batch is mixed with itself (one-label samples only)."""
-    band_noise: float = Field(0.1, ge=0)
+    band_noise: float = Field(0.2, ge=0)
     """Standard deviation of the noise added to normalised values."""
     ema: Unit = 0.99
     """Decay of the running mean of the weights that is evaluated and kept; 0 keeps the last weights."""
     eval_every: Positive = 100
-    patience: Positive = 8
+    patience: Positive = 5
     """Evaluations without a better validation score before stopping."""
     precision: Literal["no", "fp16", "bf16"] = "no"
     train_tokenizers: bool = True

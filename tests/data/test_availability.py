@@ -1,0 +1,59 @@
+"""Frozen tables and holes: exact shares, the same again, refused when changed."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mamol.data.availability import cloud_mask, draw_rate_table, load_table, save_table, stripe_mask, swath_mask, table_hash
+from mamol.errors import DataError, UnknownName, UsageError
+
+NAMES = ("hsi", "sar", "lidar")
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.3, 0.5, 0.9, 1.0])
+@pytest.mark.parametrize("kind", ["hsi", "both"])
+def test_shares_are_exact(rate: float, kind: str) -> None:
+    table = draw_rate_table(1000, NAMES, rate, kind, 0)
+    incomplete = ~table.all(1)
+    assert incomplete.sum() == round(1000 * rate)
+    assert table.any(1).all()
+    if kind == "hsi":
+        assert not table[incomplete, 0].any()
+        assert table[:, 1:].all()
+    elif rate:
+        counts = np.bincount(table[incomplete] @ [1, 2, 4], minlength=8)[1:7]
+        assert counts.max() - counts.min() <= 1
+
+
+def test_tables_are_frozen(tmp_path: Path) -> None:
+    table = draw_rate_table(50, NAMES, 0.5, "both", 3)
+    np.testing.assert_array_equal(table, draw_rate_table(50, NAMES, 0.5, "both", 3))
+    assert table_hash(table) != table_hash(draw_rate_table(50, NAMES, 0.5, "both", 4))
+    path = tmp_path / "t.npy"
+    save_table(path, table)
+    np.testing.assert_array_equal(load_table(path, table_hash(table)), table)
+    with pytest.raises(DataError, match="changed"):
+        load_table(path, "0" * 64)
+    path.write_bytes(b"junk")
+    with pytest.raises(DataError, match="not a missing table"):
+        load_table(path)
+
+
+def test_refusals() -> None:
+    with pytest.raises(UsageError, match=r"0\.\.1"):
+        draw_rate_table(5, NAMES, 1.5, "both", 0)
+    with pytest.raises(UnknownName, match="Did you mean 'lidar'"):
+        draw_rate_table(5, NAMES, 0.5, "lidr", 0)
+    with pytest.raises(UsageError, match="one modality"):
+        draw_rate_table(5, ("hsi",), 0.5, "both", 0)
+
+
+def test_holes_cover_what_they_say() -> None:
+    assert cloud_mask((80, 60), 0.2, 0).mean() == pytest.approx(0.2, abs=1e-3)
+    assert swath_mask((80, 60), 0.3).mean() == pytest.approx(0.3, abs=0.01)
+    assert stripe_mask((80, 60), 10, 3).mean() == pytest.approx(0.3)
+    assert not swath_mask((8, 8), 0.0).any()
+    for wrong in (lambda: cloud_mask((8, 8), 2, 0), lambda: swath_mask((8, 8), -1), lambda: stripe_mask((8, 8), 3, 4)):
+        with pytest.raises(UsageError):
+            wrong()

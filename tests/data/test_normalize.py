@@ -1,0 +1,68 @@
+"""Normalisation sees training pixels only, and comes back from JSON to the bit."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from made import made_samples, made_scene
+
+from mamol.config import DataConfig
+from mamol.data.dataset import SampleSet, Scene
+from mamol.data.normalize import Normalizer
+from mamol.data.split import TRAIN, make_split
+from mamol.errors import ShapeMismatch, UnknownName
+
+
+@pytest.mark.parametrize("compress", [0, 3])
+def test_training_values_become_standard(compress: int) -> None:
+    scene = made_scene()
+    split = make_split(scene, "block", 0, 8)
+    normalizer = Normalizer.fit(scene, split, DataConfig(compress=compress))
+    rows = [
+        normalizer.apply(t.values["hsi"][None], "hsi")[0][:, r == TRAIN] for t, r in zip(scene.tiles, split.roles, strict=True)
+    ]
+    values = np.concatenate(rows, axis=1)
+    assert len(values) == (compress or 6) == normalizer.bands("hsi")
+    np.testing.assert_allclose(values.mean(1), 0, atol=0.02)
+    np.testing.assert_allclose(values.std(1), 1, atol=0.02)
+
+
+@pytest.mark.parametrize("dataset", [made_scene(), made_samples()], ids=["scene", "samples"])
+def test_what_is_outside_training_does_not_matter(dataset: Scene | SampleSet) -> None:
+    split = make_split(dataset, "block", 0, 8)
+    before = Normalizer.fit(dataset, split, DataConfig()).to_json()
+    if isinstance(dataset, Scene):
+        for t, r in zip(dataset.tiles, split.roles, strict=True):
+            for m, v in t.values.items():
+                v[:, (r != TRAIN) | ~t.available[m]] = 1e6
+    else:
+        for v in dataset.samples.values.values():
+            v[split.roles[0] != TRAIN] = 1e6
+    assert Normalizer.fit(dataset, split, DataConfig()).to_json() == before
+
+
+def test_json_and_refusals() -> None:
+    scene = made_scene()
+    normalizer = Normalizer.fit(scene, make_split(scene, "block", 0, 8), DataConfig(compress=2, unit_spectrum=True))
+    again = Normalizer.from_json(json.loads(json.dumps(normalizer.to_json())))
+    x = scene.tiles[0].values["hsi"][None]
+    np.testing.assert_array_equal(normalizer.apply(x, "hsi"), again.apply(x, "hsi"))
+    np.testing.assert_allclose(normalizer.apply(3 * x, "hsi"), normalizer.apply(x, "hsi"), atol=1e-3)
+    with pytest.raises(ShapeMismatch, match="4 bands; the statistics are of 6"):
+        normalizer.apply(x[:, :4], "hsi")
+    with pytest.raises(UnknownName, match="Did you mean 'lidar'"):
+        normalizer.bands("lider")
+    for wrong in ({"m": {"mean": [0.0], "std": [0.0]}}, {"m": {"mean": [0.0]}}, {"m": 3}):
+        with pytest.raises((KeyError, TypeError, ValueError)):
+            Normalizer.from_json(wrong)
+
+
+def test_a_modality_that_is_nowhere_passes_through() -> None:
+    scene = made_scene()
+    for t in scene.tiles:
+        t.available["sar"][:] = False
+    normalizer = Normalizer.fit(scene, make_split(scene, "block", 0, 8), DataConfig())
+    x = np.ones((1, 2, 3, 3), dtype=np.float32)
+    np.testing.assert_array_equal(normalizer.apply(x, "sar"), x)

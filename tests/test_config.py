@@ -1,0 +1,73 @@
+"""Settings: one home of a default, unknown keys refused with the nearest, every shipped and benchmark file builds."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from mamol.config import Config, build_config, load_config, shipped_configs
+from mamol.errors import ConfigError, FileMissing, UnknownName
+
+EXPERIMENTS = sorted((Path(__file__).parents[1] / "benchmarks" / "experiments").glob("*/*.toml"))
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_every_experiment_builds(path: Path) -> None:
+    tree = tomllib.loads(path.read_text())
+    tree.pop("baseline", None)
+    build_config(tree)
+
+
+def test_every_shipped_configuration_builds() -> None:
+    assert "mamol-paper" in shipped_configs()
+    for name in shipped_configs():
+        assert load_config(name) != Config()
+
+
+def test_order_file_then_overrides(tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text("[train]\nsteps = 7\nlr = 0.5\n")
+    config = load_config(file, ["train.lr=0.25", "router.input=content", "experts.layers=[0, 1]"])
+    assert (config.train.steps, config.train.lr, config.router.input, config.experts.layers) == (7, 0.25, "content", (0, 1))
+    assert Config.model_validate(config.model_dump(mode="json")) == config
+
+
+@pytest.mark.parametrize(
+    ("override", "error", "says"),
+    [
+        ("train.step=5", UnknownName, "Did you mean 'steps'"),
+        ("trian.steps=5", UnknownName, "Did you mean 'train'"),
+        ("train.steps=0", ConfigError, "train.steps"),
+        ("train.steps=many", ConfigError, "many"),
+        ("train.class_balance=1.5", ConfigError, "class_balance"),
+        ("steps=5", ConfigError, "section.key=value"),
+        ("tokens.token_px=3", ConfigError, "not a multiple"),
+        ("backbone.heads=7", ConfigError, "multiple"),
+        ("experts.layers=[9]", ConfigError, r"0\.\.3"),
+        ("experts.top_k=3", ConfigError, "top_k"),
+        ("experts.projection=true", ConfigError, "ffn"),
+        ("backbone.width=1000000", ConfigError, "4096"),
+    ],
+)
+def test_wrong_settings(override: str, error: type[Exception], says: str) -> None:
+    with pytest.raises(error, match=says):
+        load_config(None, [override])
+
+
+def test_wrong_files(tmp_path: Path) -> None:
+    with pytest.raises(FileMissing, match="mamol-paper"):
+        load_config(tmp_path / "none.toml")
+    file = tmp_path / "c.toml"
+    file.write_text("[train\n")
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        load_config(file)
+    file.write_text("train = 3\n")
+    with pytest.raises(ConfigError, match="table"):
+        load_config(file)
+
+
+def test_defaults_are_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        Config().train.steps = 3  # type: ignore[misc]

@@ -1,0 +1,40 @@
+"""Whole or not at all."""
+
+from pathlib import Path
+
+import pytest
+
+from mamol.errors import OutputExists, WriteFailed
+from mamol.files import atomic, sha256_file, write_json, write_text
+
+
+def test_a_file_and_a_folder_appear_whole(tmp_path: Path) -> None:
+    write_text(tmp_path / "a" / "b.txt", "x")
+    assert (tmp_path / "a" / "b.txt").read_text() == "x"
+    for word in ("one", "two"):
+        with atomic(tmp_path / "f") as partial:
+            partial.mkdir()
+            (partial / word).write_text(word)
+    assert [p.name for p in (tmp_path / "f").iterdir()] == ["two"]
+
+
+def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
+    target = tmp_path / "t.txt"
+    write_text(target, "old")
+    with pytest.raises(KeyboardInterrupt), atomic(target) as partial:
+        partial.write_text("half")
+        raise KeyboardInterrupt
+    with pytest.raises(WriteFailed, match="No space left"), atomic(target):
+        raise OSError(28, "No space left on device")
+    assert target.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["t.txt"]
+
+
+def test_refusals(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"x": 1})
+    with pytest.raises(OutputExists):
+        write_json(tmp_path / "a.json", {}, overwrite=False)
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "b.json", float("nan"))
+    assert not (tmp_path / "b.json").exists()
+    assert len(sha256_file(tmp_path / "a.json")) == 64
