@@ -21,9 +21,14 @@ def test_a_file_and_a_folder_appear_whole(tmp_path: Path) -> None:
 def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
     target = tmp_path / "t.txt"
     write_text(target, "old")
-    with pytest.raises(KeyboardInterrupt), atomic(target) as partial:
-        partial.write_text("half")
-        raise KeyboardInterrupt
+
+    def stopped() -> None:
+        with atomic(target) as partial:
+            partial.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
     with pytest.raises(WriteFailed, match="No space left"), atomic(target):
         raise OSError(28, "No space left on device")
     assert target.read_text() == "old"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made import made_samples
 
+from made import made_samples
 from mamol.data.catalog import CATALOG, data_root, load_dataset, open_reader
 from mamol.data.dataset import SampleSet, Scene
 from mamol.data.samples import write_samples

@@ -6,8 +6,8 @@ import json
 
 import numpy as np
 import pytest
-from made import made_samples, made_scene
 
+from made import made_samples, made_scene
 from mamol.config import DataConfig
 from mamol.data.dataset import SampleSet, Scene
 from mamol.data.normalize import Normalizer

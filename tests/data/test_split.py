@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from made import made_samples, made_scene
 
+from made import made_samples, made_scene
 from mamol.data.dataset import Scene, Tile
 from mamol.data.split import TEST, TRAIN, UNUSED, VAL, labelled_counts, make_split
 from mamol.data.synthetic import make_scene
@@ -66,7 +66,7 @@ def test_official_is_kept_and_validation_comes_out_of_train() -> None:
         official[:, :12], official[:, 12:] = TRAIN, TEST
         tiles.append(Tile(t.name, t.values, t.available, t.labels, t.group, official=official))
     split = make_split(Scene("o", scene.modalities, scene.classes, tuple(tiles)), "official", 0, 4)
-    for t, role in zip(tiles, split.roles, strict=True):
+    for role in split.roles:
         assert (role[:, 12:] == TEST).all()
         assert np.isin(role[:, :12], (TRAIN, VAL)).all()
     assert any((r == VAL).any() for r in split.roles)

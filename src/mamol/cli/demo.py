@@ -9,7 +9,7 @@ import typer
 
 from mamol.cli.show import bars, out, table, written
 
-SETTINGS = ("train.steps=500", "pretrain.steps=200", "pretrain.batch=32", "train.eval_every=50")
+SETTINGS = ("train.steps=400", "pretrain.steps=150")
 
 
 def demo(

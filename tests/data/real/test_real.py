@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-from conftest import make_run
 
+from conftest import make_run
 from mamol.api import MapOptions, map_scene
 from mamol.data.catalog import load_dataset
 from mamol.data.dataset import SampleSet, Scene
