@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["COLUMNS"] = "200"  # read once, when the command line is first imported
 
 from dataclasses import dataclass
 from pathlib import Path

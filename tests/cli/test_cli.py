@@ -36,9 +36,8 @@ Mamol = Callable[..., Done]
 
 
 @pytest.fixture
-def mamol(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Mamol:
+def mamol(capfd: pytest.CaptureFixture[str]) -> Mamol:
     """Run the command line in this process."""
-    monkeypatch.setenv("COLUMNS", "200")
 
     def run(*words: object) -> Done:
         code = execute([str(w) for w in words])
