@@ -19,7 +19,10 @@ import typer
 Dataset = Annotated[str, typer.Argument(metavar="DATASET", help="Catalogue name, scene.toml, or a sample set's folder.")]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder made by `mamol train`.")]
 ConfigFile = Annotated[
-    str | None, typer.Option("--config", metavar="FILE.toml", help="Configuration: a TOML file or a shipped name (mamol-paper).")
+    str | None,
+    typer.Option(
+        "--config", metavar="FILE.toml", help="Configuration: a TOML file or a shipped name (mamol-paper, scene-large)."
+    ),
 ]
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting, such as train.steps=500. May be repeated.")
