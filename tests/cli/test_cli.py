@@ -218,17 +218,19 @@ def test_a_broken_run_is_refused(home: Path, tmp_path: Path, refused: Callable[.
 def test_a_full_disk(home: Path, tmp_path: Path, refused: Callable[..., None]) -> None:
     refused(1, "", "map", home / "run", home / "scene", "--out", "/dev/full/map.tif")
     # A file size limit is what a full disk looks like to the writer.
-    code = f"""
+    scene, run, out = str(home / "scene"), str(home / "run"), str(tmp_path / "m.tif")
+    for limit, words in ((20_000, ["scene", "make", str(tmp_path / "s")]), (9_000, ["map", run, scene, "--out", out])):
+        code = f"""
 import resource, signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
+resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
 from mamol.cli.main import execute
-raise SystemExit(execute(["scene", "make", {str(tmp_path / "s")!r}]))
+raise SystemExit(execute({words!r}))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENV, check=False)
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    assert list(tmp_path.iterdir()) == []
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENV, check=False)
+        assert done.returncode == 1
+        assert "Traceback" not in done.stderr
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_ctrl_c_and_resume(home: Path, tmp_path: Path, mamol: Mamol) -> None:

@@ -8,7 +8,7 @@ import rasterio
 from rasterio.crs import CRS
 
 from mamol.data.dataset import Georeference, classes_from
-from mamol.errors import UsageError
+from mamol.errors import UsageError, WriteFailed
 from mamol.mapping.picture import draw_maps, read_classes
 from mamol.mapping.rasters import MapLayout, MapPaths, MapWriter
 
@@ -67,3 +67,14 @@ def test_a_picture(tmp_path: Path) -> None:
     classes = read_classes(write(tmp_path).classes)
     picture = draw_maps({"all": classes, "none": np.zeros_like(classes)}, CLASSES, tmp_path / "maps.png")
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_failure_while_opening_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("rasterio.io.DatasetWriter.write_colormap", full)
+    paths = MapPaths.beside(tmp_path / "map.tif")
+    with pytest.raises(WriteFailed, match="No space left"):
+        MapWriter(paths, MapLayout(2, 3, PLACE, CLASSES, ("hsi",))).__enter__()
+    assert list(tmp_path.iterdir()) == []

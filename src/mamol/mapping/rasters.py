@@ -20,11 +20,11 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 import rasterio
-from rasterio.errors import NotGeoreferencedWarning
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
 from mamol.data.dataset import ClassInfo, Georeference
-from mamol.errors import UsageError
+from mamol.errors import UsageError, WriteFailed
 from mamol.files import atomic, must_not_exist
 
 MOST_CLASSES = 255
@@ -74,21 +74,27 @@ class MapWriter:
         p = self.paths
         for path in p.all():
             must_not_exist(path, self.overwrite)
-        pattern_type = "uint8" if len(self.layout.modalities) <= 8 else "uint32"
-        aux = self.stack.enter_context(atomic(p.classes.with_name(p.classes.name + ".aux.xml")))
-        aux.parent.mkdir(parents=True, exist_ok=True)
-        aux.write_text(_category_names(self.layout.classes), encoding="utf-8")
-        self.pattern = self._open(p.pattern, pattern_type, 0)
-        self.confidence = self._open(p.confidence, "float32", float("nan"))
-        self.classes = self._open(p.classes, "uint8", 0)
-        self.classes.write_colormap(1, {0: (0, 0, 0, 0)} | {i: _rgba(c.colour) for i, c in enumerate(self.layout.classes, 1)})
-        names = {f"CLASS_{i}": c.name for i, c in enumerate(self.layout.classes, 1)}
-        self.classes.update_tags(1, **names)
+        with ExitStack() as stack:  # a failure in here leaves through it, so that nothing stays behind
+            aux = stack.enter_context(atomic(p.classes.with_name(p.classes.name + ".aux.xml")))
+            # All names first, then all rasters: every raster is closed before any of them gets its name.
+            partial = [stack.enter_context(atomic(path)) for path in p.all()]
+            aux.write_text(_category_names(self.layout.classes), encoding="utf-8")
+            pattern_type = "uint8" if len(self.layout.modalities) <= 8 else "uint32"
+            kinds = (("uint8", 0.0), ("float32", float("nan")), (pattern_type, 0.0))
+            rasters = [stack.enter_context(_create(f, self.layout, *kind)) for f, kind in zip(partial, kinds, strict=True)]
+            self.classes, self.confidence, self.pattern = rasters
+            self._describe()
+            self.stack = stack.pop_all()
+        return self
+
+    def _describe(self) -> None:
+        colours = {i: _rgba(c.colour) for i, c in enumerate(self.layout.classes, 1)}
+        self.classes.write_colormap(1, {0: (0, 0, 0, 0)} | colours)
+        self.classes.update_tags(1, **{f"CLASS_{i}": c.name for i, c in enumerate(self.layout.classes, 1)})
         self.classes.set_band_description(1, "class")
         self.confidence.set_band_description(1, "probability of the class")
         self.pattern.update_tags(1, **{f"BIT_{i}": m for i, m in enumerate(self.layout.modalities)})
         self.pattern.set_band_description(1, "available modalities, one bit each")
-        return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.stack.__exit__(kind, error, trace)
@@ -103,9 +109,6 @@ class MapWriter:
         self.classes.write(classes, 1, window=window)
         self.confidence.write(confidence, 1, window=window)
         self.pattern.write(pattern.astype(self.pattern.dtypes[0]), 1, window=window)
-
-    def _open(self, path: Path, dtype: str, nodata: float) -> rasterio.io.DatasetWriter:
-        return self.stack.enter_context(_create(path, self.layout, dtype, nodata))
 
 
 @contextmanager
@@ -126,14 +129,27 @@ def _create(path: Path, layout: MapLayout, dtype: str, nodata: float) -> Iterato
         profile |= {"crs": rasterio.crs.CRS.from_wkt(g.crs), "transform": rasterio.Affine(*g.transform)}
     if tiled:
         profile |= {"tiled": True, "blockxsize": 256, "blockysize": 256}
-    with atomic(path) as partial:
-        partial.parent.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings():
+        # A scene without a place (a .mat file) gives a map without one; that is no news.
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        raster = rasterio.open(path, "w", **profile)
+    with raster:
+        yield raster
+    _must_read_back(path)
+
+
+def _must_read_back(path: Path) -> None:
+    """Raise WriteFailed if a closed raster cannot be read: GDAL may not tell when the disk is full."""
+    try:
         with warnings.catch_warnings():
-            # A scene without a place (a .mat file) gives a map without one; that is no news.
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            raster = rasterio.open(partial, "w", **profile)
-        with raster:
-            yield raster
+            with rasterio.open(path) as raster:
+                for _, window in raster.block_windows(1):
+                    raster.read(1, window=window)
+    except RasterioError as error:
+        raise WriteFailed(
+            f"a raster in {path.parent} could not be written whole ({error}); is the disk full? No map was left."
+        ) from error
 
 
 def _rgba(colour: str) -> tuple[int, int, int, int]:

@@ -200,7 +200,7 @@ def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _document(path: Path, kind: type[D]) -> D:
-    must_exist(path, kind.__doc__ or "document")
+    must_exist(path, f"{path.name} (of a folder made by `mamol train` or `mamol pretrain`)")
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(tree, dict) and tree.get("format") != FORMAT:
