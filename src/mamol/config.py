@@ -91,12 +91,9 @@ class PretrainConfig(Section):
     """Chance that a modality is left out altogether, so that the backbone knows every pattern."""
 
 
-class ExpertConfig(Section):
-    """The mixture of LoRA experts (METHOD 2 and 3)."""
+class MixtureConfig(Section):
+    """The experts themselves: how many, of which rank (METHOD 2 and 3)."""
 
-    targets: tuple[Target, ...] = ("q", "k", "v", "out", "fc1", "fc2")
-    """Beside which frozen Linear layers, or "ffn" for the whole feed-forward block (the paper)."""
-    layers: tuple[int, ...] | Literal["all"] = "all"
     shared_rank: Rank = 16
     """Rank of the one shared expert, always on; 0 leaves it out."""
     specific_rank: Rank = 4
@@ -106,14 +103,38 @@ class ExpertConfig(Section):
     top_k: Size = 1
     alpha: float = Field(16.0, gt=0)
     """Scale of an expert of rank r: alpha / r."""
-    scope: Literal["all", "own"] = "all"
-    """Tokens a modality-specific expert acts on: all, or its own modality's."""
     init_b: Literal["zero", "normal"] = "zero"
     """ "zero": an untrained mixture changes nothing; "normal": as the paper's code."""
-    projection: bool = False
-    """GELU and a dense projection after the sum of experts, as the paper's code; only with targets = ["ffn"]."""
     specific_gate: Literal["mask", "embedding"] = "mask"
     """ "embedding": threshold of a learned embedding at 0.5, as the paper's code."""
+
+    @model_validator(mode="after")
+    def _enough_experts(self) -> MixtureConfig:
+        if self.top_k > max(self.n_dynamic, 1):
+            raise ValueError(f"experts.top_k {self.top_k} exceeds experts.n_dynamic {self.n_dynamic}")
+        return self
+
+    def ranks(self, modalities: int) -> list[int]:
+        """Return the rank of every expert in the order of the gates: shared, one per modality, dynamic."""
+        shared, specific = [self.shared_rank], [self.specific_rank] * modalities
+        return [r for r in [*shared, *specific, *[self.dynamic_rank] * self.n_dynamic] if r]
+
+    @property
+    def has_dynamic(self) -> bool:
+        """Tell whether there are experts that a router chooses."""
+        return min(self.dynamic_rank, self.n_dynamic) > 0
+
+
+class ExpertConfig(MixtureConfig):
+    """The mixture in a classifier: the experts, and where they sit."""
+
+    targets: tuple[Target, ...] = ("q", "k", "v", "out", "fc1", "fc2")
+    """Beside which frozen Linear layers, or "ffn" for the whole feed-forward block (the paper)."""
+    layers: tuple[int, ...] | Literal["all"] = "all"
+    scope: Literal["all", "own"] = "all"
+    """Tokens a modality-specific expert acts on: all, or its own modality's."""
+    projection: bool = False
+    """GELU and a dense projection after the sum of experts, as the paper's code; only with targets = ["ffn"]."""
     path: Literal["auto", "low-rank", "folded"] = "auto"
 
 
@@ -191,8 +212,6 @@ class Config(Section):
     def _consistent(self) -> Config:
         if self.experts.projection and self.experts.targets != ("ffn",):
             raise ValueError('experts.projection needs experts.targets = ["ffn"]')
-        if self.experts.top_k > max(self.experts.n_dynamic, 1):
-            raise ValueError(f"experts.top_k {self.experts.top_k} exceeds experts.n_dynamic {self.experts.n_dynamic}")
         if self.experts.layers != "all" and any(i < 0 or i >= self.backbone.depth for i in self.experts.layers):
             raise ValueError(f"experts.layers {list(self.experts.layers)} must lie in 0..{self.backbone.depth - 1}")
         return self

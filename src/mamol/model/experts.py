@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mamol.config import Config, ExpertConfig
+from mamol.config import Config, MixtureConfig
 from mamol.model.backbone import Adapt, plain
 from mamol.model.router import Router, StaticGates, balance_loss
 
@@ -66,7 +66,7 @@ class ExpertBank(nn.Module):
     column_expert: Tensor
     column_scale: Tensor
 
-    def __init__(self, d_in: int, d_out: int, ranks: Sequence[int], config: ExpertConfig) -> None:
+    def __init__(self, d_in: int, d_out: int, ranks: Sequence[int], config: MixtureConfig, projection: bool = False) -> None:
         super().__init__()
         total = sum(ranks)
         self.A = nn.Parameter(torch.empty(total, d_in))
@@ -74,7 +74,7 @@ class ExpertBank(nn.Module):
         nn.init.kaiming_uniform_(self.A, a=5**0.5)
         if config.init_b == "normal":
             nn.init.normal_(self.B, std=0.02)
-        self.projection = nn.Linear(d_out, d_out) if config.projection else None
+        self.projection = nn.Linear(d_out, d_out) if projection else None
         column_expert = torch.repeat_interleave(torch.arange(len(ranks)), torch.tensor(ranks), output_size=total)
         self.register_buffer("column_expert", column_expert, persistent=False)
         self.register_buffer("column_scale", config.alpha / torch.tensor(ranks)[column_expert].float(), persistent=False)
@@ -100,19 +100,18 @@ class Mixture(nn.Module):
         width, wide = config.backbone.width, config.backbone.width * config.backbone.mlp_ratio
         shapes = {"fc1": (width, wide), "fc2": (wide, width)}
         e = config.experts
-        self.has = {
-            "shared": e.shared_rank > 0,
-            "specific": e.specific_rank > 0,
-            "dynamic": min(e.dynamic_rank, e.n_dynamic) > 0,
-        }
-        ranks = [e.shared_rank] * self.has["shared"] + [e.specific_rank] * modalities * self.has["specific"]
-        ranks += [e.dynamic_rank] * e.n_dynamic * self.has["dynamic"]
+        self.has = {"shared": e.shared_rank > 0, "specific": e.specific_rank > 0, "dynamic": e.has_dynamic}
+        ranks = e.ranks(modalities)
         every = range(config.backbone.depth)
         self.layers = tuple(every) if e.layers == "all" else tuple(e.layers)
         if not ranks:
             self.layers = ()
         self.banks = nn.ModuleDict(
-            {f"{i}_{t}": ExpertBank(*shapes.get(t, (width, width)), ranks, e) for i in self.layers for t in e.targets}
+            {
+                f"{i}_{t}": ExpertBank(*shapes.get(t, (width, width)), ranks, e, e.projection)
+                for i in self.layers
+                for t in e.targets
+            }
         )
         self.routers = nn.ModuleDict(
             {str(i): Router(modalities, width, e, config.router) for i in self.layers if self.has["dynamic"]}

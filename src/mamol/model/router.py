@@ -15,26 +15,39 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mamol.config import ExpertConfig, RouterConfig
+from mamol.config import MixtureConfig, RouterConfig
 
 
 class Router(nn.Module):
     """The dynamic router of one layer."""
 
-    def __init__(self, modalities: int, width: int, experts: ExpertConfig, config: RouterConfig) -> None:
+    def __init__(self, modalities: int, width: int, experts: MixtureConfig, config: RouterConfig) -> None:
         super().__init__()
         self.sees_content = config.input != "pattern"
         self.sees_pattern = config.input != "content"
         self.temperature = config.temperature
         self.top_k = min(experts.top_k, experts.n_dynamic)
-        self.psi = nn.Parameter(torch.randn(2, modalities, config.code_dim))
+        psi = torch.randn(2, modalities, config.code_dim)
+        self.psi = nn.Parameter(psi) if self.sees_pattern else None
+        self.added = nn.ParameterDict()
         inputs = width * self.sees_content + config.code_dim * self.sees_pattern
         self.mlp = nn.Sequential(nn.Linear(inputs, config.hidden), nn.GELU(), nn.Linear(config.hidden, experts.n_dynamic))
 
     def embed(self, present: Float[Tensor, "*batch M"]) -> Float[Tensor, "*batch code"]:
         """Return psi(a) for availability codes of 0 and 1."""
+        if self.psi is None:
+            raise TypeError("this router does not see the pattern")
         absent, there = self.psi[0], self.psi[1]
-        return absent.sum(0) + present @ (there - absent)
+        known = self.psi.shape[1]
+        code = absent.sum(0) + present[..., :known] @ (there - absent)
+        for i, step in enumerate(self.added.values(), known):
+            code = code + present[..., i, None] * step
+        return code
+
+    def grow(self, name: str) -> None:
+        """Take one more modality: its presence moves psi(a), its absence leaves it as it was, to the bit."""
+        if self.psi is not None:
+            self.added[name] = nn.Parameter(torch.zeros_like(self.psi[0, 0]))
 
     def forward(
         self, present: Float[Tensor, "*batch M"], content: Float[Tensor, "*batch D"] | None = None

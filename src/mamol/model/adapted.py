@@ -1,0 +1,270 @@
+"""Any frozen model with a mixture beside its Linear layers: `adapt`.
+
+    adapted = adapt(model, ("image", "title"), target_modules=["query", "value"])
+    adapted(pixel_values=x, available=mask)      what model(pixel_values=x) returns, with the experts of each sample
+    adapted.fold(("image",))                     a plain model of the same class for one pattern, without mamol
+
+    available (B, M) ─► routers, once per layer ─► Call ─┐
+    model ───────────────────────────────────────────────┴─► view (views.py) with bound places (beside.py) ─► called
+
+The model itself is never edited: its code, its names and its weights stay as they are, so removing the mixture is
+forgetting it. Gates belong to the call's own view: two models, two threads, a recomputation in the backward pass
+(gradient checkpointing) or a replica each see their own. Under torch.compile, which cannot trace the making of a view,
+one view made beforehand is handed the gates as values of the traced graph.
+
+Source: METHOD.md section 3; names and conventions as in PEFT.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor, nn
+
+from mamol.config import MixtureConfig, RouterConfig, Section
+from mamol.errors import ConfigError, UsageError, unknown
+from mamol.model.beside import Call, Place
+from mamol.model.gating import Available, Gating, presence
+from mamol.model.places import ALL_LINEAR, find_places, layer_number
+from mamol.model.views import Tree, name_tree, swap, view
+
+
+class AdapterSettings(Section):
+    """What an adapter is: where it sits and which experts it has. Stored beside its weights."""
+
+    modalities: tuple[str, ...]
+    target_modules: str | tuple[str, ...]
+    layers: tuple[int, ...] | None = None
+    modules_to_save: tuple[str, ...] = ()
+    experts: MixtureConfig = MixtureConfig()
+    router: RouterConfig = RouterConfig()
+    added: tuple[str, ...] = ()
+    """Modalities that were added after the first training, in order; the last ones of `modalities`."""
+
+
+def adapt(
+    model: nn.Module,
+    modalities: Sequence[str],
+    target_modules: str | Sequence[str] = "all-linear",
+    layers: Iterable[int] | None = None,
+    rank: int | Sequence[int] | None = None,
+    modules_to_save: Sequence[str] = (),
+    router: RouterConfig | None = None,
+) -> Adapted:
+    """Put a mixture of low-rank experts beside Linear layers of `model` and freeze the rest.
+
+    `modalities`: the names whose availability each call tells. `target_modules`, `layers`: as in PEFT (places.py).
+    `rank`: one rank for every expert, or (shared, specific, dynamic); None takes MixtureConfig's. For other settings
+    build `Adapted(model, AdapterSettings(...))`. `modules_to_save`: parts of the model that are trained as a whole
+    (its output layer), in a copy. Raises UnknownName for a name that matches nothing, and UsageError.
+    """
+    experts = MixtureConfig()
+    if rank is not None:
+        ranks = (rank,) * 3 if isinstance(rank, int) else tuple(rank)
+        if len(ranks) != 3 or min(ranks) < 0 or not max(ranks):
+            raise ConfigError(f"rank must be one positive number or three (shared, specific, dynamic); got {rank}.")
+        experts = MixtureConfig(shared_rank=ranks[0], specific_rank=ranks[1], dynamic_rank=ranks[2])
+    settings = AdapterSettings(
+        modalities=tuple(modalities),
+        target_modules=target_modules if isinstance(target_modules, str) else tuple(target_modules),
+        layers=None if layers is None else tuple(layers),
+        modules_to_save=tuple(modules_to_save),
+        experts=experts,
+        router=router or RouterConfig(),
+    )
+    return Adapted(model, settings)
+
+
+class Adapted(nn.Module):
+    """A frozen model, `base`, and the mixture beside it. Parameters of `base` are the caller's own objects."""
+
+    def __init__(self, base: nn.Module, settings: AdapterSettings) -> None:
+        super().__init__()
+        names = settings.modalities
+        if not names or len(set(names)) != len(names):
+            raise UsageError(f"modalities must be distinct names, at least one; got {list(names)}.")
+        if isinstance(base, Adapted):
+            raise UsageError("the model is adapted already; adapt its `base`, or take the mixture off with remove().")
+        self.base, self.settings = base, settings
+        first = len(names) - len(settings.added)
+        found = _outside(find_places(base, settings.target_modules, settings.layers), settings)
+        self.alias, self.places = _make_places(found, first, settings)
+        layers = [_place(p).layer for p in self.places.values()]
+        self.gating = Gating(first, layers, settings.experts, settings.router)
+        self._was_trainable = {n: p.requires_grad for n, p in base.named_parameters()}
+        base.requires_grad_(False)
+        self.saved = nn.ModuleDict({_key(n): _own_copy(base, n) for n in settings.modules_to_save})
+        for name in settings.added:
+            self._grow(name)
+        device = next(iter(found.values())).weight.device
+        self.places.to(device)
+        self.gating.to(device)
+        self._lay_out()
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Names of the modalities, in the order of the availability's columns."""
+        return self.settings.modalities
+
+    def forward(self, *args: Any, available: Available, **kwargs: Any) -> Any:
+        """Call the model with the experts that `available` turns on; everything else is handed to the model as it is.
+
+        Raises AllModalitiesMissing for a sample without any, ShapeMismatch, UnknownName.
+        """
+        present = self.presence(available)
+        if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
+            return self._traced(present, args, kwargs)
+        return self.bind(present)(*args, **kwargs)
+
+    def bind(self, available: Available) -> nn.Module:
+        """Return a view of the model that holds these gates: an ordinary module of the model's class, for one call.
+
+        Use it to call another method than forward (generate, get_image_features).
+        """
+        return self._view(self._call(self.presence(available)))
+
+    def gates(self, available: Available) -> dict[str, Tensor]:
+        """Return the gates per layer, (B, E) in the order shared, specific, dynamic, added; routers that see no content."""
+        present = self.presence(available)
+        later = present[:, self.gating.known :].float()
+        return {layer: torch.cat([rows, later], dim=1) for layer, rows in self.gating.tables(present.float()).items()}
+
+    def presence(self, available: Available) -> Bool[Tensor, "rows M"]:
+        """Return the availability as bool (B, M), or (1, M) for one pattern; raises as `forward`."""
+        return presence(available, self.modalities, self.gating.device.device)
+
+    def fold(self, pattern: Sequence[str]) -> nn.Module:
+        """Return an ordinary module of the model's own class for one known pattern: W(p) in plain Linear layers.
+
+        It shares nothing with this object and costs what the frozen model costs. Raises UsageError if the router sees
+        content, for then no pattern has one weight.
+        """
+        if self.settings.router.input != "pattern" and self.settings.experts.has_dynamic:
+            raise UsageError(f"the router sees content (router.input = '{self.settings.router.input}'), so nothing folds.")
+        with torch.no_grad():
+            call = self._call(tuple(pattern))
+            folded = copy.deepcopy(self.base)
+            swap(folded, self._tree, lambda name, _: self._folded_part(name, call))
+        for name, p in folded.named_parameters():
+            p.requires_grad_(self._was_trainable.get(name, True))
+        return folded.train(self.base.training)
+
+    def remove(self) -> nn.Module:
+        """Return the model as it was before `adapt`, to the bit; this object should not be used afterwards."""
+        for name, p in self.base.named_parameters():
+            p.requires_grad_(self._was_trainable[name])
+        return self.base
+
+    def add_modality(self, name: str) -> None:
+        """Take one more modality: only its own experts and router inputs train from here on, all else is frozen.
+
+        Outputs for patterns without it stay equal to the bit. Raises UsageError if the name is taken.
+        """
+        if name in self.modalities:
+            raise UsageError(f"'{name}' is one of the modalities already: {', '.join(self.modalities)}.")
+        self.requires_grad_(False)
+        self.settings = self.settings.model_copy(
+            update={"modalities": (*self.modalities, name), "added": (*self.settings.added, name)}
+        )
+        self._grow(name)
+        self._lay_out()
+
+    def train(self, mode: bool = True) -> Adapted:
+        """Set training mode here, in the model and in the view that torch.compile traces."""
+        super().train(mode)
+        for module in self._compiled[0].modules():
+            module.training = mode
+        return self
+
+    def _grow(self, name: str) -> None:
+        for place in self.places.values():
+            _place(place).grow(_key(name))
+        self.gating.grow(_key(name))
+
+    def _lay_out(self) -> None:
+        """Make the view that torch.compile traces; in a tuple, so that it is not one more child module."""
+        self._tree: Tree = name_tree([*self.alias, *self.settings.modules_to_save])
+        traced = self._view(None)
+        self._compiled = (traced, [m for m in traced.modules() if isinstance(m, Place)])
+
+    def _view(self, call: Call | None) -> nn.Module:
+        def part(name: str, old: nn.Module) -> nn.Module:
+            key = self.alias.get(name)
+            return self.saved[_key(name)] if key is None else _place(self.places[key]).bound(old, call)
+
+        return view(self.base, self._tree, part)
+
+    def _traced(self, present: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call the view made beforehand; its gates are set and taken away again within the traced graph."""
+        traced, bound = self._compiled
+        call = self._call(present)
+        for place in bound:
+            place.call = call
+        out = traced(*args, **kwargs)
+        for place in bound:
+            place.call = None
+        return out
+
+    def _call(self, available: Available) -> Call:
+        return self.gating(self.presence(available), _place(next(iter(self.places.values()))))
+
+    def _folded_part(self, name: str, call: Call) -> nn.Module:
+        key = self.alias.get(name)
+        if key is None:
+            return copy.deepcopy(self.saved[_key(name)])
+        old = self.base.get_submodule(name)
+        if not isinstance(old, nn.Linear) or old.weight.shape != (old.out_features, old.in_features):
+            raise UsageError(f"'{name}' is a {type(old).__name__} with packed weights; it cannot be folded.")
+        place = _place(self.places[key])
+        new = nn.Linear(old.in_features, old.out_features, old.bias is not None, device=old.weight.device, dtype=old.weight.dtype)
+        new.weight.copy_(place.folded(old, call.scales[place.layer]))
+        if old.bias is not None:
+            new.bias.copy_(old.bias)
+        return new
+
+
+def _make_places(found: dict[str, nn.Linear], modalities: int, settings: AdapterSettings) -> tuple[dict[str, str], nn.ModuleDict]:
+    """Build one place per Linear object; return the names' keys and the places."""
+    alias: dict[str, str] = {}
+    keys: dict[int, str] = {}
+    places = nn.ModuleDict()
+    for name, linear in found.items():
+        if id(linear) not in keys:
+            keys[id(linear)] = _key(name)
+            number = layer_number(name)
+            shape = (linear.in_features, linear.out_features)
+            layer = "rest" if number is None else str(number)
+            places[_key(name)] = Place(shape, layer, modalities, settings.experts, settings.router)
+        alias[name] = keys[id(linear)]
+    return alias, places
+
+
+def _outside(found: dict[str, nn.Linear], settings: AdapterSettings) -> dict[str, nn.Linear]:
+    """Leave out Linear layers inside modules_to_save if all were asked for; refuse them if they were named."""
+    inside = [n for n in found if any(n == s or n.startswith(s + ".") for s in settings.modules_to_save)]
+    rest = {n: m for n, m in found.items() if n not in inside}
+    if inside and (settings.target_modules != ALL_LINEAR or not rest):
+        raise UsageError(f"'{inside[0]}' lies in modules_to_save, which trains as a whole; name it in one of the two only.")
+    return rest
+
+
+def _key(name: str) -> str:
+    """Return a dotted name as a key that torch accepts for a child module."""
+    return name.replace(".", "/")
+
+
+def _place(module: nn.Module) -> Place:
+    if not isinstance(module, Place):
+        raise TypeError(f"{type(module).__name__} is not a place")
+    return module
+
+
+def _own_copy(base: nn.Module, name: str) -> nn.Module:
+    try:
+        return copy.deepcopy(base.get_submodule(name)).requires_grad_(True)
+    except AttributeError:
+        raise unknown("module in modules_to_save", name, [n for n, _ in base.named_children()]) from None

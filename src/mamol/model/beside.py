@@ -1,0 +1,165 @@
+"""The mixture beside one Linear of somebody's model, and what one call tells it.
+
+    x ──┬──► frozen ───────────────┬──► y        low-rank:  any mix of patterns, training
+        └──► A ─► scale(b) ─► B ───┘             folded:    W(p) x, where one call is one pattern; inference
+
+A `Place` holds weights. `Place.bound(frozen, call)` is a shallow copy of it that holds one call's gates, too; views.py
+puts it where the frozen layer was. The gates of sample b scale the columns of A x, so inactive experts add exact zeros.
+
+Experts of a modality that was added later are a second bank, which runs only where a sample has that modality: what
+was trained before keeps its outputs to the bit. Source: METHOD.md section 3, "Where the experts sit".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mamol.config import MixtureConfig, RouterConfig
+from mamol.errors import ShapeMismatch
+from mamol.model.experts import ExpertBank
+from mamol.model.router import Router
+from mamol.model.views import shallow
+
+
+@dataclass(frozen=True)
+class Call:
+    """What one forward pass tells every adapted layer.
+
+    `present` (rows, M): 0 or 1 per sample, or one row for the whole batch. `static` (rows, E_s): gates of the shared
+    and specific experts. `scales[layer]`: per bank, the gates as factors of the columns of A, (rows, R); None leaves a
+    bank out. `folds`: one pattern and no gradients, so that a layer may run W(p) where that is less work.
+    """
+
+    present: Float[Tensor, "rows M"]
+    static: Float[Tensor, "rows E"]
+    scales: Mapping[str, Sequence[Tensor | None]]
+    folds: bool
+
+
+class Place(nn.Module):
+    """The experts beside one Linear layer; `layer` names the router whose gates it takes."""
+
+    def __init__(self, shape: tuple[int, int], layer: str, modalities: int, mixture: MixtureConfig, router: RouterConfig) -> None:
+        super().__init__()
+        self.d_in, self.d_out = shape
+        self.layer = layer
+        self.mixture = mixture
+        self.banks = nn.ModuleList([ExpertBank(*shape, mixture.ranks(modalities), mixture)])
+        sees_content = mixture.has_dynamic and router.input != "pattern"
+        self.router = Router(modalities, self.d_in, mixture, router) if sees_content else None
+        self.call: Call | None = None
+
+    def grow(self, name: str) -> None:
+        """Add the experts of one more modality as a bank of their own."""
+        rank = self.mixture.specific_rank or self.mixture.shared_rank or 1
+        bank = ExpertBank(self.d_in, self.d_out, [rank], self.mixture)
+        self.banks.append(bank.to(next(self.parameters()).device))
+        if self.router is not None:
+            self.router.grow(name)
+
+    def bound(self, frozen: nn.Module, call: Call | None) -> Place:
+        """Return a copy that runs beside `frozen` with the gates of `call`; the weights are shared."""
+        copy = shallow(self)
+        copy._modules["frozen"] = frozen
+        copy.call = call
+        return copy
+
+    @property
+    def weight(self) -> Tensor:
+        """Return the frozen layer's weight: some models look at its dtype or device."""
+        return self._frozen().weight
+
+    @property
+    def bias(self) -> Tensor | None:
+        """Return the frozen layer's bias."""
+        return self._frozen().bias
+
+    @property
+    def in_features(self) -> int:
+        """Return the frozen layer's input width."""
+        return self.d_in
+
+    @property
+    def out_features(self) -> int:
+        """Return the frozen layer's output width."""
+        return self.d_out
+
+    def _frozen(self) -> nn.Linear:
+        frozen = self._modules["frozen"]
+        if not isinstance(frozen, nn.Linear):
+            raise TypeError(f"{type(frozen).__name__} is not a Linear layer")
+        return frozen
+
+    def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
+        """Return the frozen layer's output plus the mixture's."""
+        call = self.call
+        frozen = self._frozen()
+        if call is None:
+            return frozen(x)
+        if self.router is not None:
+            return self._low_rank(x, frozen(x), self._routed(x, call))
+        scales = call.scales[self.layer]
+        rows = x.numel() // self.d_in
+        if call.folds and type(frozen) is nn.Linear and rows * (self.d_in + self.d_out) > self.d_in * self.d_out:
+            return nn.functional.linear(x, self.folded(frozen, scales), frozen.bias)
+        return self._low_rank(x, frozen(x), scales)
+
+    def folded(self, frozen: nn.Linear, scales: Sequence[Tensor | None]) -> Float[Tensor, "d_out d_in"]:
+        """Return W(p) for `scales` of one row per bank."""
+        weight = frozen.weight.to(self.bank(0).B.dtype)
+        for i, scale in enumerate(scales):
+            if scale is not None:
+                weight = torch.addmm(weight, self.bank(i).B * scale.reshape(-1), self.bank(i).A)
+        return weight.to(frozen.weight.dtype)
+
+    def bank(self, i: int) -> ExpertBank:
+        bank = self.banks[i]
+        if not isinstance(bank, ExpertBank):
+            raise TypeError(f"{type(bank).__name__} is not a bank of experts")
+        return bank
+
+    def _low_rank(self, x: Tensor, y: Tensor, scales: Sequence[Tensor | None]) -> Tensor:
+        """Add two thin products per bank; the last one is fused with the addition."""
+        flat = y.reshape(-1, self.d_out)
+        for i, scale in enumerate(scales):
+            if scale is None:
+                continue
+            bank = self.bank(i)
+            same = x.dtype == bank.A.dtype or torch.is_autocast_enabled(x.device.type)
+            down = nn.functional.linear(x if same else x.to(bank.A.dtype), bank.A)
+            down = (down * _beside(scale, x).to(down.dtype)).reshape(-1, bank.A.shape[0])
+            flat = torch.addmm(flat, down, bank.B.T) if same else flat + (down @ bank.B.T).to(flat.dtype)
+        return flat.reshape(y.shape)
+
+    def _routed(self, x: Tensor, call: Call) -> list[Tensor | None]:
+        """Return scales per token, from a router that sees what the tokens hold."""
+        if self.router is None:
+            raise TypeError("this place has no router")
+        lead = x.shape[:-1]
+        present = _beside(call.present, x).expand(*lead, -1)
+        dynamic, _ = self.router(present.to(x.dtype), x)
+        gates = torch.cat([_beside(call.static, x).expand(*lead, -1), dynamic], dim=-1)
+        later = call.scales[self.layer][1:]
+        return [column_scale(self.bank(0), gates), *later]
+
+
+def column_scale(bank: ExpertBank, gates: Float[Tensor, "*rows E"]) -> Float[Tensor, "*rows R"]:
+    """Return the gates as factors of the columns of A x, each expert's times alpha / rank."""
+    return gates[..., bank.column_expert] * bank.column_scale
+
+
+def _beside(rows: Tensor, x: Tensor) -> Tensor:
+    """Shape (rows, n) or (*batch, n) for multiplication with x (B, ..., d): one row serves the whole batch."""
+    if rows.dim() == x.dim():
+        return rows
+    if rows.shape[0] not in (1, x.shape[0]):
+        raise ShapeMismatch(
+            f"an adapted layer got an input of shape {tuple(x.shape)} in a call with availability for {rows.shape[0]} "
+            "samples; its first axis must be the batch. Give one pattern for the call, or leave the layer out."
+        )
+    return rows.reshape(rows.shape[0], *[1] * (x.dim() - 2), rows.shape[1])

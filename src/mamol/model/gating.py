@@ -1,0 +1,113 @@
+"""From who is there to what every adapted layer needs: availability -> gates -> one Call.
+
+    available  ─► presence (rows, M) ─► static gates  1 | a_1 .. a_M ─┐
+                                   └──► router per layer ─► dynamic ──┴─► per layer: factors of the columns of A
+
+It runs on (rows, M) once per call, before the model does; the model's layers only read the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from mamol.config import MixtureConfig, RouterConfig
+from mamol.errors import AllModalitiesMissing, ShapeMismatch, unknown
+from mamol.model.beside import Call, Place, column_scale
+from mamol.model.router import Router, StaticGates
+
+Available = Tensor | Sequence[str] | Mapping[str, Tensor]
+"""Which modalities are there: a bool (B, M), one pattern as names for the whole batch, or a bool (B,) per name."""
+
+
+class Gating(nn.Module):
+    """Static gates and the routers of every layer, for `known` modalities and those that were added later."""
+
+    device: Tensor
+
+    def __init__(self, known: int, layers: Iterable[str], experts: MixtureConfig, router: RouterConfig) -> None:
+        super().__init__()
+        self.known, self.experts = known, experts
+        self.layers = sorted(set(layers))
+        routed = self.layers if experts.has_dynamic and router.input == "pattern" else []
+        self.routers = nn.ModuleDict({layer: Router(known, 1, experts, router) for layer in routed})
+        self.static = StaticGates(known, experts.specific_gate)
+        self.register_buffer("device", torch.zeros(0), persistent=False)
+
+    def grow(self, name: str) -> None:
+        """Let every router see one more modality."""
+        for router in self.routers.values():
+            if isinstance(router, Router):
+                router.grow(name)
+
+    def tables(self, rows: Float[Tensor, "rows M"]) -> dict[str, Float[Tensor, "rows E"]]:
+        """Return the gates per layer; without the dynamic ones where their router sees content."""
+        static = self._static(rows)
+        routed = {layer: torch.cat([static, router(rows)[0]], dim=1) for layer, router in self.routers.items()}
+        return routed or dict.fromkeys(self.layers, static)
+
+    def forward(self, present: Bool[Tensor, "rows M"], like: Place) -> Call:
+        """Return what one call tells every layer; `like` is any of the places, for the shape of its banks."""
+        traced = torch.compiler.is_compiling()
+        if not traced and not torch.is_grad_enabled() and bool((present == present[:1]).all()):
+            present = present[:1]
+        rows = present.float()
+        # A modality that was added later and that no sample has must not change a bit: its bank is left out.
+        later = [rows[:, i : i + 1] for i in range(self.known, rows.shape[1])]
+        kept = [c if traced or bool(c.any()) else None for c in later]
+        extra = [None if c is None else column_scale(like.bank(i), c) for i, c in enumerate(kept, 1)]
+        scales = {layer: [column_scale(like.bank(0), t), *extra] for layer, t in self._complete(rows).items()}
+        folds = rows.shape[0] == 1 and not traced and not torch.is_grad_enabled()
+        return Call(rows, self._static(rows), scales, folds)
+
+    def _complete(self, rows: Tensor) -> dict[str, Tensor]:
+        """Return tables as wide as the first bank: where routers see content, the place fills in the dynamic gates."""
+        missing = self.experts.n_dynamic if self.experts.has_dynamic and not self.routers else 0
+        return {layer: nn.functional.pad(t, (0, missing)) for layer, t in self.tables(rows).items()}
+
+    def _static(self, rows: Tensor) -> Tensor:
+        known = rows[:, : self.known]
+        parts = [torch.ones_like(known[:, :1])] if self.experts.shared_rank else []
+        parts += [self.static(known, None)] if self.experts.specific_rank else []
+        return torch.cat(parts, dim=1) if parts else known[:, :0]
+
+
+def presence(available: Available, names: Sequence[str], device: torch.device) -> Bool[Tensor, "rows M"]:
+    """Return the availability as bool (B, M) in the order of `names`, or (1, M) for one pattern.
+
+    Raises UnknownName, ShapeMismatch, and AllModalitiesMissing for a row with none.
+    """
+    if isinstance(available, Tensor):
+        if available.dim() != 2 or available.shape[1] != len(names):
+            raise ShapeMismatch(
+                f"available has shape {tuple(available.shape)}; expected (batch, {len(names)}), one column for "
+                f"each of {', '.join(names)}."
+            )
+        present = available.to(device=device, dtype=torch.bool)
+    elif isinstance(available, Mapping):
+        present = _by_name(available, names).to(device)
+    else:
+        given = (available,) if isinstance(available, str) else tuple(available)
+        for name in given:
+            if name not in names:
+                raise unknown("modality", name, names)
+        present = torch.tensor([[m in given for m in names]], device=device)
+    if not torch.compiler.is_compiling() and not bool(present.any(dim=1).all()):
+        i = int((~present.any(dim=1)).nonzero()[0])
+        raise AllModalitiesMissing(f"sample {i} has none of the modalities {', '.join(names)}; drop such samples.")
+    return present
+
+
+def _by_name(available: Mapping[str, Tensor], names: Sequence[str]) -> Bool[Tensor, "B M"]:
+    """Stack one bool (B,) per name; a modality that is not named is absent."""
+    for name in available:
+        if name not in names:
+            raise unknown("modality", name, names)
+    shapes = {m: tuple(a.shape) for m, a in available.items()}
+    if not shapes or any(len(s) != 1 for s in shapes.values()) or len(set(shapes.values())) > 1:
+        raise ShapeMismatch(f"available by name must be one bool tensor (batch,) per modality, all of one length; got {shapes}.")
+    absent = torch.zeros_like(next(iter(available.values())), dtype=torch.bool)
+    return torch.stack([available.get(m, absent).bool() for m in names], dim=1)

@@ -1,0 +1,126 @@
+"""Which Linear layers of somebody's model the experts sit beside, named as PEFT names them.
+
+    target_modules  "all-linear"                     every Linear but the output layer (classifier, score, lm_head)
+                    ["query", "fc1"]                 whole names or suffixes of names, cut at dots
+                    "encoder\\.layer\\.\\d+\\..*fc1"     one text: a regular expression that matches the whole name
+    layers          None or [6, 7, 8] or [-2, -1]    the number that follows the list of layers in a name
+
+A name that matches nothing is an error that lists close ones. Source: the conventions of PEFT's LoraConfig
+(`target_modules`, `layers_to_transform`), so that a configuration carries over.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+
+from torch import nn
+
+from mamol.errors import UnknownName, UsageError
+
+ALL_LINEAR = "all-linear"
+OUTPUT = ("classifier", "score", "lm_head")
+CANONICAL = {
+    "q": r"(.*\.)?(q|query|q_proj|q_lin|to_q)",
+    "k": r"(.*\.)?(k|key|k_proj|k_lin|to_k)",
+    "v": r"(.*\.)?(v|value|v_proj|v_lin|to_v)",
+    "out": r"(.*\.)?(attn\.proj|attention\.output\.dense|out_proj|o_proj|out_lin|to_out\.0)",
+    "fc1": r"(.*\.)?(fc1|intermediate\.dense|lin1|up_proj|c_fc)",
+    "fc2": r"(.*\.)?(fc2|(?<!attention\.)output\.dense|lin2|down_proj)",
+}
+"""The six places of a transformer block as common models name them, regular expressions over whole names."""
+
+
+def find_places(
+    model: nn.Module, target_modules: str | Sequence[str], layers: Iterable[int] | None = None
+) -> dict[str, nn.Linear]:
+    """Return the Linear layers that `target_modules` and `layers` name, in the model's order.
+
+    A layer that is registered under several names is listed under each. Raises UnknownName for a name that matches
+    nothing, and UsageError for a match that cannot be adapted.
+    """
+    modules = {n: m for n, m in model.named_modules(remove_duplicate=False) if n}
+    linear = {n: m for n, m in modules.items() if isinstance(m, nn.Linear)}
+    if not linear:
+        raise UsageError(f"{type(model).__name__} holds no torch.nn.Linear; there is nothing to put experts beside.")
+    matched = _matched(target_modules, modules, linear)
+    kept = _in_layers(matched, layers) if layers is not None else matched
+    for name in kept:
+        _refuse_uncalled(model, name)
+    return {n: linear[n] for n in kept}
+
+
+def layer_number(name: str) -> int | None:
+    """Return the first whole number among the parts of a name: the layer it belongs to, or None.
+
+    >>> layer_number("encoder.layer.7.attention.query")
+    7
+    """
+    return next((int(part) for part in name.split(".") if part.isdecimal()), None)
+
+
+def _matched(target: str | Sequence[str], modules: dict[str, nn.Module], linear: dict[str, nn.Linear]) -> list[str]:
+    if target == ALL_LINEAR:
+        return [n for n in linear if n.split(".")[0] not in OUTPUT] or list(linear)
+    if isinstance(target, str):
+        try:
+            found = [n for n in modules if re.fullmatch(target, n)]
+        except re.error as error:
+            raise UsageError(f"target_modules {target!r} is not a regular expression: {error}.") from None
+        _refuse_other_kinds([n for n in found if n not in linear], modules, bool(set(found) & set(linear)))
+        if not found:
+            raise _no_match(target, linear)
+        return [n for n in found if n in linear]
+    if not target:
+        raise UsageError("target_modules is empty; name at least one Linear layer, or 'all-linear'.")
+    chosen = set()
+    for wanted in target:
+        found = [n for n in modules if n == wanted or n.endswith("." + wanted)]
+        if not found:
+            raise _no_match(wanted, linear)
+        _refuse_other_kinds([n for n in found if n not in linear], modules, bool(set(found) & set(linear)))
+        chosen |= set(found)
+    return [n for n in linear if n in chosen]
+
+
+def _refuse_other_kinds(others: list[str], modules: dict[str, nn.Module], some_linear: bool) -> None:
+    """Refuse a name that only matches modules of other kinds; beside Linear ones they are passed over."""
+    if others and not some_linear:
+        kind = type(modules[others[0]]).__name__
+        raise UsageError(
+            f"'{others[0]}' is a {kind}; experts sit beside torch.nn.Linear only. Name Linear layers, or 'all-linear'."
+        )
+
+
+def _no_match(wanted: str, linear: dict[str, nn.Linear]) -> UnknownName:
+    endings = sorted({n.rsplit(".", 1)[-1] for n in linear} | {".".join(n.split(".")[-2:]) for n in linear} | set(linear))
+    near = difflib.get_close_matches(wanted, endings, n=4, cutoff=0.4)
+    listed = near or sorted({n.rsplit(".", 1)[-1] for n in linear})[:12]
+    return UnknownName(
+        f"target_modules '{wanted}' matches no layer of the model. {'Close' if near else 'Its Linear layers'}: "
+        f"{', '.join(listed)}. Give suffixes of names, a regular expression for whole names, or 'all-linear'."
+    )
+
+
+def _in_layers(names: list[str], layers: Iterable[int]) -> list[str]:
+    wanted = list(layers)
+    numbers = sorted({n for n in map(layer_number, names) if n is not None})
+    if not numbers:
+        raise UsageError(f"layers {wanted} were asked for, but the matched names hold no layer number: {', '.join(names[:4])}.")
+    count = numbers[-1] + 1
+    exact = [i + count if i < 0 else i for i in wanted]
+    for asked, i in zip(wanted, exact, strict=True):
+        if i not in numbers:
+            raise UnknownName(f"layer {asked} is not among the matched layers {numbers[0]}..{numbers[-1]} of the model.")
+    return [n for n in names if layer_number(n) in exact]
+
+
+def _refuse_uncalled(model: nn.Module, name: str) -> None:
+    """Refuse a Linear whose weight its parent reads without calling it: experts beside it would never run."""
+    parent = model.get_submodule(name.rpartition(".")[0])
+    if isinstance(parent, nn.MultiheadAttention):
+        raise UsageError(
+            f"'{name}' belongs to torch.nn.MultiheadAttention, which reads its weight and never calls it; experts there "
+            "would have no effect. Leave it out, or adapt the feed-forward layers."
+        )

@@ -1,0 +1,336 @@
+import copy
+import os
+import pickle
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from mamol.config import MixtureConfig, RouterConfig
+from mamol.errors import AllModalitiesMissing, ConfigError, ShapeMismatch, UnknownName, UsageError
+from mamol.modality import patterns
+from mamol.model.adapted import Adapted, AdapterSettings, adapt
+from vit import Stranger, stranger
+
+SENSORS = ("s1", "s2", "dem")
+TARGETS = ("query", "value", "fc1", "fc2")
+MASK = torch.tensor([[1, 1, 1], [1, 0, 0], [0, 1, 0], [1, 1, 0], [0, 0, 1], [1, 1, 1]]).bool()
+
+
+def inputs(batch: int = 6) -> torch.Tensor:
+    return torch.randn(batch, 5, 8, generator=torch.Generator().manual_seed(1))
+
+
+def shaken(adapted: Adapted, seed: int = 0) -> Adapted:
+    """Give every expert and router weights that matter, so that a wrong gate shows."""
+    random = torch.Generator().manual_seed(seed)
+    for module in (adapted.places, adapted.gating):
+        for p in module.parameters():
+            p.data = torch.randn(p.shape, generator=random) * 0.1
+    return adapted
+
+
+def mixed(layers: int = 3, **kwargs: object) -> Adapted:
+    return shaken(adapt(stranger(layers=layers), SENSORS, TARGETS, rank=4, **kwargs))
+
+
+def alone(adapted: Adapted, x: torch.Tensor, mask: torch.Tensor = MASK) -> torch.Tensor:
+    """Run each sample by itself: what a batch must agree with."""
+    return torch.cat([adapted(x[i : i + 1], available=mask[i : i + 1]) for i in range(len(x))])
+
+
+def test_untrained_experts_change_nothing_to_the_bit():
+    model, x = stranger(), inputs()
+    before = model(x)
+    assert torch.equal(adapt(model, SENSORS, TARGETS)(x, available=MASK), before)
+
+
+def test_gates_follow_the_equation_by_hand():
+    model = nn.Sequential(nn.Linear(2, 2))
+    adapted = shaken(Adapted(model, AdapterSettings(modalities=("a", "b"), target_modules="0", experts=MixtureConfig(
+        shared_rank=1, specific_rank=2, dynamic_rank=0, alpha=6.0))))  # fmt: skip
+    x = torch.randn(1, 2)
+    bank = adapted.places["0"].banks[0]
+    A, B = bank.A, bank.B
+    shared = 6.0 * B[:, :1] @ A[:1]
+    b = 3.0 * B[:, 3:5] @ A[3:5]
+    torch.testing.assert_close(adapted(x, available=("b",)), x @ (model[0].weight + shared + b).T + model[0].bias)
+
+
+def test_a_batch_of_mixed_patterns_equals_each_sample_alone():
+    adapted, x = mixed(), inputs()
+    torch.testing.assert_close(adapted(x, available=MASK), alone(adapted, x))
+    with torch.no_grad():
+        torch.testing.assert_close(adapted(x, available=MASK), alone(adapted, x))
+
+
+def test_availability_comes_as_tensor_names_or_mapping():
+    adapted, x = mixed(), inputs()
+    rows = torch.tensor([[True, False, True]]).expand(6, -1)
+    by_tensor = adapted(x, available=rows)
+    torch.testing.assert_close(adapted(x, available=("dem", "s1")), by_tensor)
+    some = {"s1": torch.ones(6, dtype=torch.bool), "dem": torch.ones(6, dtype=torch.bool)}
+    assert torch.equal(adapted(x, available=some), by_tensor)
+
+
+@pytest.mark.parametrize("input", ["pattern", "pattern+content", "content"])
+def test_every_router_input_runs_and_trains(input):
+    adapted = mixed(router=RouterConfig(input=input))
+    out = adapted(inputs(), available=MASK)
+    torch.testing.assert_close(out, alone(adapted, inputs()))
+    out.sum().backward()
+    missing = [n for n, p in adapted.named_parameters() if p.requires_grad and p.grad is None]
+    assert not missing
+
+
+def test_only_the_mixture_trains():
+    adapted = mixed()
+    adapted(inputs(), available=MASK).sum().backward()
+    assert all(p.grad is None for p in adapted.base.parameters())
+    trained = {n.split(".")[0] for n, p in adapted.named_parameters() if p.grad is not None}
+    assert trained == {"places", "gating"}
+
+
+@pytest.mark.parametrize("pattern", patterns(SENSORS))
+def test_fold_is_the_models_own_class_with_the_same_outputs(pattern):
+    adapted, x = mixed(), inputs()
+    folded = adapted.fold(pattern)
+    assert type(folded) is Stranger
+    assert {type(m) for m in folded.modules()} == {type(m) for m in adapted.base.modules()}
+    assert all(p.requires_grad for p in folded.parameters())
+    torch.testing.assert_close(folded(x), adapted(x, available=pattern), atol=1e-5, rtol=1e-5)
+    for p in folded.parameters():
+        p.data.zero_()
+    assert adapted(x, available=pattern).abs().sum() > 0
+
+
+def test_fold_of_a_router_that_sees_content_is_refused():
+    with pytest.raises(UsageError, match="nothing folds"):
+        mixed(router=RouterConfig(input="content")).fold(("s1",))
+
+
+def test_remove_gives_the_original_back_to_the_bit():
+    model = stranger()
+    model.embed.requires_grad_(False)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    flags = {n: p.requires_grad for n, p in model.named_parameters()}
+    x = inputs()
+    wanted = model(x)
+    adapted = shaken(adapt(model, SENSORS, TARGETS))
+    adapted(x, available=MASK).sum().backward()
+    back = adapted.remove()
+    assert back is model
+    assert {n: p.requires_grad for n, p in back.named_parameters()} == flags
+    assert all(torch.equal(v, before[k]) for k, v in back.state_dict().items())
+    assert torch.equal(back(x), wanted)
+
+
+def test_two_adapted_models_do_not_see_each_other():
+    model, x = stranger(), inputs()
+    one, two = shaken(adapt(model, SENSORS, TARGETS), 1), shaken(adapt(model, SENSORS, TARGETS), 2)
+    first = one(x, available=MASK)
+    second = two(x, available=MASK.flip(0))
+    assert not torch.allclose(first, second)
+    assert torch.equal(one(x, available=MASK), first)
+    assert torch.equal(two(x, available=MASK.flip(0)), second)
+
+
+def test_threads_keep_their_own_gates():
+    adapted, x = mixed(), inputs()
+    masks = [MASK.roll(i, 0) for i in range(6)] * 10
+    wanted = [adapted(x, available=m) for m in masks[:6]]
+
+    def run(i: int) -> bool:
+        return torch.equal(adapted(x, available=masks[i]), wanted[i % 6])
+
+    with ThreadPoolExecutor(6) as pool:
+        assert all(pool.map(run, range(len(masks))))
+
+
+def test_gradient_checkpointing_recomputes_with_the_gates_of_its_own_call():
+    grads = []
+    for checkpointed in (False, True):
+        adapted = shaken(adapt(stranger(checkpointed=checkpointed), SENSORS, TARGETS, rank=4)).train()
+        loss = adapted(inputs(), available=MASK).square().sum()
+        adapted(inputs(), available=MASK.flip(0))  # another call in between must not be what is recomputed
+        loss.backward()
+        grads.append([p.grad for p in adapted.parameters() if p.requires_grad])
+    assert all(torch.equal(a, b) for a, b in zip(*grads, strict=True))
+
+
+def test_deepcopy_and_pickle_are_independent_and_equal():
+    adapted, x = mixed(), inputs()
+    wanted = adapted(x, available=MASK)
+    for twin in (copy.deepcopy(adapted), pickle.loads(pickle.dumps(adapted))):
+        assert torch.equal(twin(x, available=MASK), wanted)
+        shaken(twin, 5)
+        assert not torch.allclose(twin(x, available=MASK), wanted)
+        assert torch.equal(adapted(x, available=MASK), wanted)
+
+
+def test_replicas_as_data_parallel_makes_them_run_with_their_share():
+    adapted, x = mixed(), inputs()
+
+    def replica(module: nn.Module) -> nn.Module:
+        twin = module._replicate_for_data_parallel()
+        for key, p in module._parameters.items():
+            setattr(twin, key, None if p is None else p.detach().clone())
+        for key, child in module._modules.items():
+            twin._modules[key] = replica(child)
+        return twin
+
+    halves = [replica(adapted)(x[s], available=MASK[s]) for s in (slice(0, 3), slice(3, 6))]
+    torch.testing.assert_close(torch.cat(halves), adapted(x, available=MASK))
+
+
+COMPILED = """
+import torch
+from test_adapted import MASK, inputs, mixed
+
+adapted, x = mixed(layers=1), inputs()
+compiled = torch.compile(adapted, fullgraph=True, backend="aot_eager")
+for mask in (MASK, MASK.flip(0)):
+    torch.testing.assert_close(compiled(x, available=mask), adapted(x, available=mask))
+compiled(x, available=MASK).sum().backward()
+assert all(p.grad is not None for p in adapted.places.parameters())
+assert all(m.call is None for m in adapted._compiled[1])
+adapted.eval(), adapted.train()
+with torch.no_grad():
+    torch.testing.assert_close(compiled(x, available=MASK), adapted(x, available=MASK))
+"""
+
+
+@pytest.mark.slow
+def test_compile_runs_mixed_patterns_in_one_graph_and_trains():
+    # In a process of its own: the run-time type checks of the tests are what dynamo cannot trace.
+    here = Path(__file__).resolve().parent
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(here), str(here.parent)])}
+    done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True, env=env, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_export_takes_the_mask_as_an_input():
+    class Wrapped(nn.Module):
+        def __init__(self, adapted: Adapted) -> None:
+            super().__init__()
+            self.adapted = adapted
+
+        def forward(self, x: torch.Tensor, available: torch.Tensor) -> torch.Tensor:
+            return self.adapted(x, available=available)
+
+    adapted, x = mixed(), inputs()
+    program = torch.export.export(Wrapped(adapted), (x, MASK))
+    for mask in (MASK, MASK.flip(0)):
+        torch.testing.assert_close(program.module()(x, mask), adapted(x, available=mask))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_a_backbone_of_another_precision_keeps_it(dtype):
+    adapted = shaken(adapt(stranger().to(dtype), SENSORS, TARGETS))
+    x = inputs().to(dtype)
+    out = adapted(x, available=MASK)
+    assert out.dtype == dtype
+    assert adapted.fold(("s1",))(x).dtype == dtype
+    loose = 5e-2 if dtype == torch.bfloat16 else 1e-5
+    torch.testing.assert_close(adapted.fold(("s1",))(x), adapted(x, available=("s1",)), atol=loose, rtol=loose)
+
+
+def test_autocast_runs_and_trains():
+    adapted = mixed()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = adapted(inputs(), available=MASK)
+    out.float().sum().backward()
+    torch.testing.assert_close(out.float(), adapted(inputs(), available=MASK), atol=0.3, rtol=0.1)
+
+
+def test_one_linear_under_two_names_has_one_mixture():
+    model = stranger()
+    model.layers[1] = model.layers[0]
+    adapted = shaken(adapt(model, SENSORS, ["query"]))
+    assert len(adapted.places) == 2
+    x = inputs()
+    torch.testing.assert_close(adapted.fold(("s1",))(x), adapted(x, available=("s1",)))
+
+
+def test_modules_to_save_train_in_a_copy():
+    model, x = stranger(), inputs()
+    head = model.classifier.weight.clone()
+    adapted = adapt(model, SENSORS, "all-linear", modules_to_save=["classifier"])
+    optimizer = torch.optim.SGD([p for p in adapted.parameters() if p.requires_grad], lr=0.1)
+    adapted(x, available=MASK).sum().backward()
+    optimizer.step()
+    assert torch.equal(model.classifier.weight, head)
+    assert not torch.equal(adapted.saved["classifier"].weight, head)
+    torch.testing.assert_close(adapted.fold(("s1",))(x), adapted(x, available=("s1",)), atol=1e-5, rtol=1e-5)
+    with pytest.raises(UsageError, match="one of the two only"):
+        adapt(stranger(), SENSORS, ["classifier"], modules_to_save=["classifier"])
+    with pytest.raises(UnknownName, match="modules_to_save"):
+        adapt(stranger(), SENSORS, ["query"], modules_to_save=["head"])
+
+
+def test_a_modality_that_comes_later_leaves_old_patterns_equal_to_the_bit():
+    adapted, x = mixed(), inputs()
+    old = adapted(x, available=MASK)
+    adapted.add_modality("sar")
+    trains = {n for n, p in adapted.named_parameters() if p.requires_grad}
+    assert all(".banks.1." in n or n.endswith(".added.sar") for n in trains)
+    optimizer = torch.optim.SGD([p for p in adapted.parameters() if p.requires_grad], lr=0.01)
+    wide = torch.cat([MASK, torch.ones(6, 1, dtype=torch.bool)], 1)
+    for _ in range(2):
+        adapted(x, available=wide).square().sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    wide[1:, 3] = False
+    new = adapted(x, available=wide)
+    assert torch.equal(new[1:], old[1:])
+    assert not torch.allclose(new[0], old[0])
+    wide[:, 3] = False
+    assert torch.equal(adapted(x, available=wide), old)
+    torch.testing.assert_close(adapted.fold(("s1", "sar"))(x), adapted(x, available=("s1", "sar")), atol=1e-4, rtol=1e-4)
+    with pytest.raises(UsageError, match="already"):
+        adapted.add_modality("sar")
+
+
+def test_gates_are_told_per_layer_and_expert():
+    gates = mixed().gates(MASK)
+    assert set(gates) == {"0", "1", "2"}
+    assert gates["0"].shape == (6, 6)
+    assert torch.equal(gates["0"][:, 1:4], MASK.float())
+    assert ((gates["1"][:, 4:] > 0).sum(1) == 1).all()
+
+
+def test_bind_reaches_other_methods_than_forward():
+    class Named(Stranger):
+        def features(self, x: torch.Tensor) -> torch.Tensor:
+            return self(x) * 2
+
+    torch.manual_seed(0)
+    adapted = shaken(adapt(Named(), SENSORS, TARGETS))
+    x = inputs()
+    torch.testing.assert_close(adapted.bind(MASK).features(x), adapted(x, available=MASK) * 2)
+
+
+def test_bad_input_is_refused_in_words():
+    adapted, x = mixed(), inputs()
+    with pytest.raises(AllModalitiesMissing, match="sample 2"):
+        adapted(x, available=MASK & (torch.arange(6) != 2)[:, None])
+    with pytest.raises(ShapeMismatch, match=r"expected \(batch, 3\)"):
+        adapted(x, available=MASK[:, :2])
+    with pytest.raises(ShapeMismatch, match="first axis must be the batch"):
+        adapted(x, available=MASK[:4])
+    with pytest.raises(UnknownName, match="Did you mean 'dem'"):
+        adapted(x, available=("dim",))
+    with pytest.raises(UnknownName, match="modality"):
+        adapted(x, available={"s3": torch.ones(6, dtype=torch.bool)})
+    with pytest.raises(ShapeMismatch, match="one length"):
+        adapted(x, available={"s1": torch.ones(6).bool(), "s2": torch.ones(5).bool()})
+    with pytest.raises(UsageError, match="distinct"):
+        adapt(stranger(), ("a", "a"))
+    with pytest.raises(UsageError, match="adapted already"):
+        adapt(adapted, SENSORS)
+    with pytest.raises(ConfigError, match="rank must be"):
+        adapt(stranger(), SENSORS, rank=0)
