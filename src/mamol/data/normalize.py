@@ -47,10 +47,13 @@ class Normalizer:
     def fit(cls, dataset: Dataset, split: Split, config: DataConfig) -> Normalizer:
         """Measure on available values of role TRAIN; raises DataError if a modality has none there.
 
-        A modality that is absent from the whole data set passes through unchanged.
+        A modality that is absent from the whole data set passes through unchanged, and so does text.
         """
         out = {}
         for m in dataset.modalities:
+            if m.kind == "text":  # bytes are not amounts
+                out[m.name] = _unchanged(m.bands)
+                continue
             rows, anywhere = training_rows(dataset, split, m.name)
             if not len(rows):
                 if anywhere:
@@ -58,7 +61,7 @@ class Normalizer:
                         f"modality '{m.name}' is not available at any training pixel of '{dataset.name}'; "
                         "its statistics cannot be measured. Choose another split or seed."
                     )
-                out[m.name] = BandStatistics(False, np.zeros(m.bands, np.float32), np.ones(m.bands, np.float32))
+                out[m.name] = _unchanged(m.bands)
                 continue
             out[m.name] = _measure(rows, config)
         return cls(out)
@@ -116,6 +119,10 @@ class Normalizer:
         if modality not in self.statistics:
             raise unknown("modality", modality, self.statistics)
         return self.statistics[modality]
+
+
+def _unchanged(bands: int) -> BandStatistics:
+    return BandStatistics(False, np.zeros(bands, np.float32), np.ones(bands, np.float32))
 
 
 def training_rows(dataset: Dataset, split: Split, modality: str) -> tuple[np.ndarray, bool]:

@@ -3,19 +3,20 @@
     name = "my points"
     classes = ["maize", "wheat"]
     [modalities.s2]
-    kind = "series"          # grid (n, C, H, W), series (n, C, T) or vector (n, C)
+    kind = "series"          # grid (n, C, H, W), series (n, C, T), vector (n, C) or text (n, C): UTF-8 bytes, 0 pads
     bands = 9
+    band_names = ["B2", ...] # optional: for a backbone that knows bands by name
 
 samples.npz holds values_<modality>, available_<modality> (optional; NaN means missing anyway), labels (integers from
 0, -1 unlabelled) and groups (optional text; samples of one group stay on one side of a split).
 samples.parquet holds one row per sample: the columns label and group, and a list column per modality, row-major in the
-shape of one sample.
+shape of one sample; a text is a column of strings.
 """
 
 from __future__ import annotations
 
+import json
 import tomllib
-import zipfile
 from pathlib import Path
 from typing import Literal
 
@@ -23,7 +24,9 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from mamol.data.arrays import read_arrays
 from mamol.data.dataset import UNLABELLED, SampleSet, class_names, classes_from
+from mamol.data.texts import encode_texts
 from mamol.errors import ConfigError, DataError, FileMissing, unknown
 from mamol.files import atomic, must_exist, sha256_file
 from mamol.modality import AXES, Batch, Modality
@@ -36,8 +39,9 @@ class _Part(BaseModel):
 class SampleModality(_Part):
     """One modality in samples.toml."""
 
-    kind: Literal["grid", "series", "vector"]
+    kind: Literal["grid", "series", "vector", "text"]
     bands: int = Field(ge=1)
+    band_names: tuple[str, ...] = ()
     unit: str = ""
     height: int = Field(1, ge=1)
     width: int = Field(1, ge=1)
@@ -49,6 +53,7 @@ class SampleModality(_Part):
             "grid": (self.bands, self.height, self.width),
             "series": (self.bands, self.length),
             "vector": (self.bands,),
+            "text": (self.bands,),
         }[self.kind]
 
 
@@ -79,7 +84,7 @@ def load_samples(folder: Path) -> SampleSet:
         if value.ndim != AXES[m.kind] or value.shape[1] != m.bands or len(value) != len(labels):
             raise DataError(
                 f"{table}: values_{name} has shape {value.shape}; a {m.kind} of {m.bands} bands for {len(labels)} labels "
-                f"needs ({len(labels)}, {m.bands}{', ...' if m.kind != 'vector' else ''})."
+                f"needs ({len(labels)}, {m.bands}{', ...' if AXES[m.kind] > 2 else ''})."
             )
         there = np.asarray(np.isfinite(value).all(axis=1))
         if f"available_{name}" in arrays:
@@ -87,7 +92,7 @@ def load_samples(folder: Path) -> SampleSet:
         values[name] = np.where(np.expand_dims(there, 1), value, 0).astype(np.float32)
         available[name] = there
         length = value.shape[2] if m.kind == "series" else 1
-        modalities.append(Modality(name, m.bands, m.kind, None, m.unit, length))
+        modalities.append(Modality(name, m.bands, m.kind, None, m.unit, length, m.band_names))
     groups = arrays.get("groups", np.arange(len(labels))).astype(str)
     if len(groups) != len(labels):
         raise DataError(f"{table}: {len(groups)} groups for {len(labels)} labels; the two must be equal.")
@@ -107,6 +112,7 @@ def write_samples(dataset: SampleSet, folder: Path, overwrite: bool = False) -> 
     ]
     for m in dataset.modalities:
         lines += ["", f"[modalities.{m.name}]", f'kind = "{m.kind}"', f"bands = {m.bands}", f'unit = "{m.unit}"']
+        lines += [f"band_names = {json.dumps(m.band_names)}"] if m.band_names else []
     with atomic(folder, overwrite) as partial:
         partial.mkdir(parents=True)
         (partial / "samples.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -128,12 +134,7 @@ def _read_spec(path: Path) -> SamplesSpec:
 
 
 def _from_npz(path: Path, spec: SamplesSpec) -> dict[str, np.ndarray]:
-    try:
-        # Opened here, not by numpy: a broken archive is then closed too.
-        with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as file:
-            arrays = {k: file[k] for k in file.files}
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} cannot be read ({error}); it may be truncated, or hold Python objects.") from error
+    arrays = read_arrays(path)
     for key in ["labels", *(f"values_{m}" for m in spec.modalities)]:
         if key not in arrays:
             raise unknown(f"array in {path.name}", key, arrays)
@@ -154,6 +155,10 @@ def _from_parquet(path: Path, spec: SamplesSpec) -> dict[str, np.ndarray]:
     for name, m in spec.modalities.items():
         size = int(np.prod(m.shape()))
         empty = np.full(size, np.nan, dtype=np.float32)
+        if m.kind == "text":
+            arrays[f"values_{name}"] = encode_texts(frame[name].fillna("").astype(str).tolist(), m.bands)
+            arrays[f"available_{name}"] = frame[name].notna().to_numpy()
+            continue
         rows = [empty if v is None else np.asarray(v, dtype=np.float32).ravel() for v in frame[name]]
         wrong = [i for i, r in enumerate(rows) if len(r) != size]
         if wrong:

@@ -118,6 +118,7 @@ class Place(nn.Module):
         return weight.to(frozen.weight.dtype)
 
     def bank(self, i: int) -> ExpertBank:
+        """Return the experts trained at first (0), or those of the i-th modality that was added later."""
         bank = self.banks[i]
         if not isinstance(bank, ExpertBank):
             raise TypeError(f"{type(bank).__name__} is not a bank of experts")

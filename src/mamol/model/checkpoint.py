@@ -3,7 +3,8 @@
     RUN/mamol.json              format, config, modalities, classes, normalisation, temperatures, split, training record,
                                 backbone hash
     RUN/adapters.safetensors    experts, routers, tokenizers, head
-    RUN/backbone/               backbone.json + weights.safetensors: the frozen transformer (a folder made by `pretrain`)
+    RUN/backbone/               backbone.json + weights.safetensors: the frozen transformer (a folder made by `pretrain`);
+                                not there for a backbone pretrained elsewhere, which mamol.json names and hashes
 
 A backbone folder also holds the tokenizers and the normalisation that it was pretrained with. Everything read is
 checked against a schema: a truncated or hostile folder ends in a CheckpointError.
@@ -25,10 +26,11 @@ from torch import Tensor, nn
 from mamol.config import Config
 from mamol.data.dataset import ClassInfo
 from mamol.data.normalize import Normalizer
-from mamol.errors import CheckpointError, MamolError
+from mamol.errors import CheckpointError, FileMissing, MamolError
 from mamol.files import must_exist, write_json
 from mamol.modality import Modality
 from mamol.model.backbone import fingerprint
+from mamol.model.build import AnyClassifier, build_classifier
 from mamol.model.classifier import Classifier, InputShape
 from mamol.model.predictor import MamolPredictor
 
@@ -113,15 +115,12 @@ def load_backbone(model: Classifier, folder: Path, with_tokenizers: bool) -> Bac
     return document
 
 
-def save_run(folder: Path, model: Classifier, document: RunDocument) -> None:
-    """Write mamol.json and adapters.safetensors into an existing folder that holds backbone/ already.
+def save_run(folder: Path, model: AnyClassifier, document: RunDocument) -> None:
+    """Write mamol.json and adapters.safetensors into an existing folder, in which backbone/ is already if it is ours.
 
     mamol.json comes last: a folder with it is complete.
     """
-    own = {k: v for k, v in model.state_dict().items() if not k.startswith("backbone.")}
-    if not model.config.backbone.freeze:
-        own = dict(model.state_dict())
-    _save(folder / "adapters.safetensors", own)
+    _save(folder / "adapters.safetensors", model.own_state())
     write_json(folder / "mamol.json", document.model_dump(mode="json"))
 
 
@@ -140,24 +139,34 @@ def load_run(folder: Path | str) -> MamolPredictor:
         normalizer = Normalizer.from_json(document.normalizer)
         if {m.name: normalizer.bands(m.name) for m in document.modalities} != document.bands:
             raise ValueError("the normalisation is not that of the modalities")
-        with torch.device("meta"):  # sizes that the weights do not have must not be allocated
-            _same_shapes(Classifier(document.shape(), document.config), tensors, folder)
-        model = Classifier(document.shape(), document.config)
-    except CheckpointError:
+        model = _build(document, tensors, folder)
+    except (CheckpointError, FileMissing):
         raise
     except (MamolError, KeyError, TypeError, ValueError, RuntimeError, IndexError) as error:
         raise CheckpointError(f"{folder / 'mamol.json'} does not describe a model that can be built: {error}") from error
-    backbone = load_backbone(model, folder / "backbone", with_tokenizers=False)
-    if backbone.hash != document.backbone_hash:
+    if isinstance(model, Classifier):
+        found, there = load_backbone(model, folder / "backbone", with_tokenizers=False).hash, "the folder holds"
+    else:
+        found, there = model.backbone_hash(), "the pretrained model found on this machine is"
+    if found != document.backbone_hash:
         raise CheckpointError(
             f"{folder}: these adapters were trained on backbone {document.backbone_hash[:12]}, "
-            f"the folder holds {backbone.hash[:12]}; put the right backbone beside them."
+            f"{there} {found[:12]}; put the right backbone in its place."
         )
-    whole = {k: v for k, v in model.state_dict().items() if k.startswith("backbone.")}
-    _fill(model, whole | tensors, folder)
+    _fill(model, model.state_dict() | tensors, folder)
     names = tuple(c.name for c in document.classes)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     return MamolPredictor(model.eval(), normalizer, names, document.temperatures)
+
+
+def _build(document: RunDocument, tensors: Mapping[str, Tensor], folder: Path) -> AnyClassifier:
+    """Build the model that a document describes, once its sizes are known to be those of the weights."""
+    if document.config.backbone.kind == "scene":
+        with torch.device("meta"):  # sizes that the weights do not have must not be allocated
+            _same_shapes(build_classifier(document.shape(), document.config), tensors, folder)
+    model = build_classifier(document.shape(), document.config)
+    _same_shapes(model, tensors, folder)
+    return model
 
 
 def _save(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -183,9 +192,9 @@ def _fill(module: nn.Module, tensors: Mapping[str, Tensor], folder: Path) -> Non
         raise CheckpointError(f"{folder}: the weights do not fit the configuration beside them: {error}") from error
 
 
-def _same_shapes(model: Classifier, tensors: Mapping[str, Tensor], folder: Path) -> None:
+def _same_shapes(model: AnyClassifier, tensors: Mapping[str, Tensor], folder: Path) -> None:
     """Refuse adapters that are not the ones the configuration describes; `model` may be on the meta device."""
-    trained = {k: tuple(v.shape) for k, v in model.state_dict().items() if not k.startswith("backbone.") or k in tensors}
+    trained = {k: tuple(v.shape) for k, v in model.own_state().items()}
     found = {k: tuple(v.shape) for k, v in tensors.items()}
     for name in sorted(trained.keys() | found.keys()):
         if trained.get(name) != found.get(name):

@@ -27,7 +27,7 @@ from mamol.config import Config
 from mamol.data.normalize import Normalizer
 from mamol.errors import AllModalitiesMissing
 from mamol.modality import Modality
-from mamol.model.backbone import Adapt, Backbone, plain
+from mamol.model.backbone import Adapt, Backbone, fingerprint, plain
 from mamol.model.experts import Mixture, Routing, route
 from mamol.model.tokens import Tokenizer, Tokens, anywhere
 
@@ -144,8 +144,7 @@ class Classifier(nn.Module):
         if self.task == "dense":
             t = self.config.tokens.token_px
             grid = feature.transpose(1, 2).unflatten(2, (height // t, width // t))
-            grid = nn.functional.interpolate(grid, size=(height, width), mode="bilinear", align_corners=False)
-            return self.head(torch.cat([grid, pixel], dim=1).movedim(1, -1)).movedim(-1, 1)
+            return self.head(torch.cat([upsampled(grid, (height, width)), pixel], dim=1).movedim(1, -1)).movedim(-1, 1)
         return self.head(torch.cat([feature, pixel[..., height // 2, width // 2]], dim=1))
 
     def _pixels(self, tokens: dict[int, Tokens], available: Mapping[str, Tensor]) -> Float[Tensor, "B F H W"]:
@@ -168,6 +167,19 @@ class Classifier(nn.Module):
         self.backbone.requires_grad_(not self.config.backbone.freeze)
         self.tokenizers.requires_grad_(self.config.train.train_tokenizers)
 
+    def backbone_hash(self) -> str:
+        """Return the fingerprint of the frozen transformer."""
+        return fingerprint(self.backbone)
+
+    def own_state(self) -> dict[str, Tensor]:
+        """Return what adapters.safetensors holds: everything but the frozen backbone."""
+        frozen = self.config.backbone.freeze
+        return {k: v for k, v in self.state_dict().items() if not (frozen and k.startswith("backbone."))}
+
+    def expert_names(self) -> list[str]:
+        """Name the experts in the order of their gates."""
+        return self.mixture.names([m.name for m in self.modalities])
+
     def parameter_counts(self) -> dict[str, int]:
         """Count the weights: experts, router, tokenizers, head, frozen."""
 
@@ -185,6 +197,11 @@ class Classifier(nn.Module):
 
 def _no_experts(layer: int, routing: Routing) -> Adapt:
     return plain
+
+
+def upsampled(grid: Float[Tensor, "B D h w"], size: tuple[int, int]) -> Float[Tensor, "B D H W"]:
+    """Return features of ground cells at every pixel, bilinear."""
+    return nn.functional.interpolate(grid, size=size, mode="bilinear", align_corners=False)
 
 
 def refuse_empty(present: Bool[Tensor, "B M"]) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from mamol.config import MixtureConfig, RouterConfig
 from mamol.errors import AllModalitiesMissing, ShapeMismatch, unknown
 from mamol.model.beside import Call, Place, column_scale
-from mamol.model.router import Router, StaticGates
+from mamol.model.router import Router, StaticGates, balance_loss
 
 Available = Tensor | Sequence[str] | Mapping[str, Tensor]
 """Which modalities are there: a bool (B, M), one pattern as names for the whole batch, or a bool (B,) per name."""
@@ -48,6 +48,10 @@ class Gating(nn.Module):
         static = self._static(rows)
         routed = {layer: torch.cat([static, router(rows)[0]], dim=1) for layer, router in self.routers.items()}
         return routed or dict.fromkeys(self.layers, static)
+
+    def balance(self, rows: Float[Tensor, "rows M"]) -> list[Tensor]:
+        """Return the load-balancing loss of every router that sees the pattern only."""
+        return [balance_loss(probability, gates) for gates, probability in (r(rows) for r in self.routers.values())]
 
     def forward(self, present: Bool[Tensor, "rows M"], like: Place) -> Call:
         """Return what one call tells every layer; `like` is any of the places, for the shape of its banks."""

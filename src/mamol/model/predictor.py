@@ -18,7 +18,7 @@ from mamol.data.normalize import Normalizer
 from mamol.data.windows import blend_weight, starts
 from mamol.errors import AllModalitiesMissing, ShapeMismatch, unknown
 from mamol.modality import Batch, Modality
-from mamol.model.classifier import Classifier
+from mamol.model.build import AnyClassifier
 from mamol.model.tokens import anywhere
 
 CHUNK = 128
@@ -32,7 +32,7 @@ class MamolPredictor:
     `stride_px` None moves windows by half their side.
     """
 
-    model: Classifier
+    model: AnyClassifier
     normalizer: Normalizer
     classes: tuple[str, ...]
     temperatures: Mapping[str, float]
@@ -73,7 +73,7 @@ class MamolPredictor:
 
     def expert_names(self) -> list[str]:
         """Name the experts in the order of `activations`."""
-        return self.model.mixture.names(self.modalities)
+        return self.model.expert_names()
 
     def _complete(self, batch: Batch) -> Batch:
         """Put the modalities into the model's order; one that the batch lacks is absent."""
@@ -152,7 +152,7 @@ class _Raster:
     """One raster as tensors, cut into windows."""
 
     def __init__(
-        self, values: Mapping[str, Tensor], available: Mapping[str, Tensor], temperature: Tensor, model: Classifier
+        self, values: Mapping[str, Tensor], available: Mapping[str, Tensor], temperature: Tensor, model: AnyClassifier
     ) -> None:
         self.values, self.available, self.temperature, self.model = values, available, temperature, model
         self.side = model.config.tokens.window_px

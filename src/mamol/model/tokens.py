@@ -51,6 +51,11 @@ def grid_position(height: int, width: int, dim: int) -> Float[Tensor, "N dim"]:
     return torch.cat([rows, columns], dim=2).flatten(0, 1)
 
 
+def pixel_stem(channels: int, width: int) -> nn.Sequential:
+    """Return the layers that see every pixel with its neighbours: (B, channels, H, W) to (B, width, H, W)."""
+    return nn.Sequential(nn.Conv2d(channels, width, 1), nn.GELU(), nn.Conv2d(width, width, 3, padding=1), nn.GELU())
+
+
 class Tokenizer(nn.Module):
     """One modality's tokenizer; `kind` of the modality decides its layers."""
 
@@ -62,7 +67,7 @@ class Tokenizer(nn.Module):
         self.kind, self.token_px, self.width = modality.kind, t, width
         self.placeholder = config.tokens.placeholder
         if modality.kind == "grid":
-            self.stem = nn.Sequential(nn.Conv2d(bands + 1, stem, 1), nn.GELU(), nn.Conv2d(stem, stem, 3, padding=1), nn.GELU())
+            self.stem = pixel_stem(bands + 1, stem)
             self.embed: nn.Module = nn.Conv2d(stem, width, t, stride=t)
         else:
             self.embed = nn.Sequential(nn.Linear(bands + 1, width), nn.GELU(), nn.Linear(width, width))

@@ -63,6 +63,7 @@ class Feed:
     def __init__(self, dataset: Dataset, split: Split, normalizer: Normalizer, config: Config, seed: int) -> None:
         self.order = tuple(m.name for m in dataset.modalities)
         self.config, self.seed, self.split = config, seed, split
+        self.texts = {m.name for m in dataset.modalities if m.kind == "text"}
         self.is_scene = isinstance(dataset, Scene)
         batches = [t.batch() for t in dataset.tiles] if isinstance(dataset, Scene) else [dataset.samples]
         self.pieces = [tensors(b, normalizer) for b in batches]
@@ -111,7 +112,7 @@ class Feed:
         chosen = places[rng.integers(len(places), size=batch)]
         draw = self._windows(chosen, rng) if self.is_scene else self._samples(chosen)
         if labelled and self.config.train.band_noise:
-            _add_noise(draw, int(rng.integers(2**31)), self.config.train.band_noise)
+            _add_noise(draw, int(rng.integers(2**31)), self.config.train.band_noise, self.texts)
         return draw
 
     def draw_missing(self, draw: Draw, step: int) -> Tensor:
@@ -193,11 +194,12 @@ def join(draws: list[Draw]) -> Draw:
     return Draw(cat([d.values for d in draws]), cat([d.available for d in draws]), torch.cat([d.labels for d in draws]))
 
 
-def _add_noise(draw: Draw, seed: int, noise: float) -> None:
-    """Add normal noise to every value, in place."""
+def _add_noise(draw: Draw, seed: int, noise: float, spared: set[str]) -> None:
+    """Add normal noise to every value in place; the bytes of a text are spared."""
     random = torch.Generator().manual_seed(seed)
     for m, v in draw.values.items():
-        draw.values[m] = v + noise * torch.randn(v.shape, generator=random)
+        if m not in spared:
+            draw.values[m] = v + noise * torch.randn(v.shape, generator=random)
 
 
 def _turn(draw: Draw, quarters: int, mirror: bool) -> Draw:

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from mamol.config import TrainConfig
 from mamol.errors import CheckpointError
 from mamol.files import atomic
-from mamol.model.classifier import Classifier
+from mamol.model.build import AnyClassifier
 from mamol.seed import seed_torch
 from mamol.train.feed import Draw, Feed
 from mamol.train.losses import batch_loss
@@ -56,7 +56,7 @@ class History:
 class Trainer:
     """Everything that changes while training, and how to put it on disk."""
 
-    model: Classifier
+    model: AnyClassifier
     optimizer: torch.optim.Optimizer
     mean: dict[str, Tensor]
     best: dict[str, Tensor]
@@ -112,7 +112,7 @@ def learning_rate(step: int, config: TrainConfig) -> float:
 
 
 def fit(
-    model: Classifier,
+    model: AnyClassifier,
     feed: Feed,
     config: TrainConfig,
     state: Path | None = None,

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from mamol.config import TrainConfig
 from mamol.data.dataset import UNLABELLED
-from mamol.model.classifier import Classifier, Output
+from mamol.model.build import AnyClassifier
+from mamol.model.classifier import Output
 from mamol.train.feed import Draw
 
 
@@ -39,7 +40,7 @@ def labelled(logits: Tensor, labels: Tensor, task: str) -> tuple[Float[Tensor, "
     return logits[chosen], labels[chosen]
 
 
-def batch_loss(model: Classifier, draw: Draw, subset: Draw, weight: Tensor, config: TrainConfig) -> LossSum:
+def batch_loss(model: AnyClassifier, draw: Draw, subset: Draw, weight: Tensor, config: TrainConfig) -> LossSum:
     """Return the loss of one batch; `draw` has every observed modality, `subset` fewer, `weight` (K,) per class."""
     few = model(subset.values, subset.available)
     logits, labels = labelled(few.logits, draw.labels, model.task)
@@ -59,7 +60,7 @@ def batch_loss(model: Classifier, draw: Draw, subset: Draw, weight: Tensor, conf
     return LossSum(each.sum() + balance(few, model) * count, count)
 
 
-def balance(output: Output, model: Classifier) -> Tensor:
+def balance(output: Output, model: AnyClassifier) -> Tensor:
     """Return the weighted load-balancing loss of one forward pass; 0 when it is off."""
     terms = output.routing.balance
-    return model.mixture.balance * torch.stack(terms).mean() if terms else torch.zeros((), device=output.logits.device)
+    return model.config.router.balance * torch.stack(terms).mean() if terms else torch.zeros((), device=output.logits.device)

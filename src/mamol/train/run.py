@@ -21,8 +21,9 @@ from mamol.config import Config
 from mamol.data.dataset import UNLABELLED, Dataset, Scene, class_names, label_arrays
 from mamol.data.normalize import Normalizer
 from mamol.data.split import TRAIN, Split
-from mamol.errors import ConfigError, DataError, OutputExists
+from mamol.errors import ConfigError, DataError, OutputExists, UsageError
 from mamol.files import atomic, write_json, write_text
+from mamol.model.build import AnyClassifier, build_classifier
 from mamol.model.checkpoint import (
     FORMAT,
     BackboneDocument,
@@ -51,7 +52,7 @@ class Prepared:
     dataset: Dataset
     split: Split
     normalizer: Normalizer
-    model: Classifier
+    model: AnyClassifier
     feed: Feed
     config: Config
     seed: int
@@ -71,7 +72,7 @@ def prepare(dataset: Dataset, split: Split, config: Config, seed: int, source: s
     bands = {m.name: normalizer.bands(m.name) for m in dataset.modalities}
     shape = InputShape(dataset.modalities, bands, len(dataset.classes), isinstance(dataset, Scene))
     seed_torch(seed, "start")
-    model = Classifier(shape, config)
+    model = build_classifier(shape, config)
     model.stand_in(normalizer)
     feed = Feed(dataset, split, normalizer, config, seed)
     return Prepared(dataset, split, normalizer, model, feed, config, seed, source)
@@ -91,6 +92,9 @@ def check_trainable(dataset: Dataset, split: Split) -> None:
 
 def pretrain_backbone(prepared: Prepared, out: Path, progress: Progress = silent) -> None:
     """Pretrain without labels and write a backbone folder; the pretrained weights stay in `prepared.model`."""
+    if not isinstance(prepared.model, Classifier):
+        kind = prepared.config.backbone.kind
+        raise UsageError(f'backbone.kind = "{kind}" is pretrained already; only the scene backbone is pretrained here.')
     started = time.monotonic()
     losses = pretrain(prepared.model, prepared.feed, prepared.config, progress)
     record = {
@@ -126,15 +130,15 @@ def train(prepared: Prepared, out: Path, resume: bool = False, progress: Progres
         _same_run(prepared, out)
         _make_backbone(prepared, out, progress)
     world.wait_for_everyone()
-    document = load_backbone(prepared.model, out / "backbone", with_tokenizers=True)
+    backbone_hash, pretraining = _read_backbone(prepared.model, out)
     prepared.model.stand_in(prepared.normalizer)
     history = fit(prepared.model, prepared.feed, prepared.config.train, out / "state.safetensors", progress, _Log(out))
     if world.is_main_process:
         validation = Validation(prepared.feed.held_out(), prepared.feed.order)
         model = prepared.model.cpu()
         training = asdict(history) | {"seed": prepared.seed, "seconds": round(time.monotonic() - started, 1)}
-        training["pretraining"] = document.pretraining
-        save_run(out, model, _document(prepared, validation.temperatures(model), document, training))
+        training["pretraining"] = pretraining
+        save_run(out, model, _document(prepared, validation.temperatures(model), backbone_hash, training))
         (out / "state.safetensors").unlink(missing_ok=True)
     world.wait_for_everyone()
     return load_run(out)
@@ -142,7 +146,7 @@ def train(prepared: Prepared, out: Path, resume: bool = False, progress: Progres
 
 def _make_backbone(prepared: Prepared, out: Path, progress: Progress) -> None:
     """Put the run's backbone folder in place: a copy of the given one, or a new one pretrained here."""
-    if (out / "backbone").exists():
+    if (out / "backbone").exists() or not isinstance(prepared.model, Classifier):
         return
     given = prepared.config.backbone.path
     if not given:
@@ -154,9 +158,15 @@ def _make_backbone(prepared: Prepared, out: Path, progress: Progress) -> None:
         save_backbone(partial, prepared.model, prepared.normalizer, pretraining)
 
 
-def _document(
-    prepared: Prepared, temperatures: dict[str, float], backbone: BackboneDocument, training: dict[str, object]
-) -> RunDocument:
+def _read_backbone(model: AnyClassifier, out: Path) -> tuple[str, dict[str, object]]:
+    """Return the hash of the backbone before training, and the record of its pretraining here."""
+    if not isinstance(model, Classifier):
+        return model.backbone_hash(), {}
+    document = load_backbone(model, out / "backbone", with_tokenizers=True)
+    return document.hash, document.pretraining
+
+
+def _document(prepared: Prepared, temperatures: dict[str, float], backbone_hash: str, training: dict[str, object]) -> RunDocument:
     split = prepared.split
     return RunDocument(
         format=FORMAT,
@@ -169,7 +179,7 @@ def _document(
         classes=prepared.dataset.classes,
         normalizer=prepared.normalizer.to_json(),
         temperatures=temperatures,
-        backbone_hash=backbone.hash,
+        backbone_hash=backbone_hash,
         split={"kind": split.kind, "seed": split.seed, "hash": split.hash(), "overlap": split.overlap},
         parameters=prepared.model.parameter_counts(),
         training=training,

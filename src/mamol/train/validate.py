@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mamol.modality import patterns
-from mamol.model.classifier import Classifier
+from mamol.model.build import AnyClassifier
 from mamol.model.tokens import anywhere
 from mamol.train.feed import Draw
 from mamol.train.losses import labelled
@@ -35,7 +35,7 @@ class Validation:
             every = [every[int(i * step)] for i in range(MOST_PATTERNS)]
         self.patterns = every
 
-    def logits(self, model: Classifier, present: tuple[str, ...]) -> tuple[Tensor, Tensor]:
+    def logits(self, model: AnyClassifier, present: tuple[str, ...]) -> tuple[Tensor, Tensor]:
         """Return logits (n, K) and labels (n,) of the held-out labels under one pattern; n may be 0."""
         missing = torch.tensor([[m not in present for m in self.order]]).expand(len(self.held_out), -1)
         hidden = self.held_out.without(missing.to(self.held_out.labels.device), self.order)
@@ -51,7 +51,7 @@ class Validation:
             return torch.zeros(0, model.shape.classes), torch.zeros(0, dtype=torch.long)
         return torch.cat([a for a, _ in out]), torch.cat([b for _, b in out])
 
-    def score(self, model: Classifier) -> float:
+    def score(self, model: AnyClassifier) -> float:
         """Return the mean over patterns of (OA + AA) / 2, percent."""
         scores = []
         for present in self.patterns:
@@ -62,7 +62,7 @@ class Validation:
                 scores.append(50 * float(right.mean() + torch.stack(recall).mean()))
         return sum(scores) / max(len(scores), 1)
 
-    def temperatures(self, model: Classifier) -> dict[str, float]:
+    def temperatures(self, model: AnyClassifier) -> dict[str, float]:
         """Return the best temperature per pattern, keyed by its modalities joined with "+"."""
         best = {}
         for present in patterns(self.order):

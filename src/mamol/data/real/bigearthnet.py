@@ -19,7 +19,10 @@ from mamol.errors import DataError, FileMissing
 from mamol.files import sha256_file
 from mamol.modality import Modality
 
-MODALITIES = (Modality("s1", 2, "grid", 10.0, "dB"), Modality("s2", 4, "grid", 10.0, "reflectance"))
+MODALITIES = (
+    Modality("s1", 2, "grid", 10.0, "dB", band_names=("VV", "VH")),
+    Modality("s2", 4, "grid", 10.0, "reflectance", band_names=("B2", "B3", "B4", "B8")),
+)
 WATER = (511, 512, 521, 522, 523)
 WETLAND = (411, 412, 421, 422, 423)
 LEVEL1 = {

@@ -2,6 +2,7 @@
 
 One sample is the twelve months of 2017. Modalities: `s1` VV, VH in dB; `s2` nine bands of L2A reflectance; `aux`
 monthly precipitation (log of 1 + mm) and temperature (K), with altitude (m) and slope (degrees) repeated each month.
+As four modalities, weather and terrain go missing on their own.
 A month without data (65535) is not available. Classes with at least 40 samples; groups are H3 cells of level 3, so
 that neighbours stay together. Licence and caution: the data's README; cite Tseng et al. 2023 (Presto) and Van Tricht
 et al. 2023 (WorldCereal, ESSD 15:5491). The WORLDCOVER and POTAPOV columns are maps, not observations, and not read.
@@ -29,15 +30,22 @@ CROPS = {
 S2 = tuple(f"S2-L2A-{b}" for b in ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B11", "B12"))
 S1 = ("S1-SIGMA0-VV", "S1-SIGMA0-VH")
 AUX = ("AGERA5-precipitation-flux", "AGERA5-temperature-mean", "DEM-alt-20m", "DEM-slo-20m")
-MODALITIES = (
-    Modality("s1", 2, "series", 10.0, "dB", MONTHS),
-    Modality("s2", 9, "series", 10.0, "reflectance", MONTHS),
-    Modality("aux", 4, "series", None, "log mm, K, m, degree", MONTHS),
+S2_NAMES = ("B2", "B3", "B4", "B5", "B6", "B7", "B8", "B11", "B12")
+AUX_NAMES = ("log_precipitation_mm", "temperature_2m", "elevation", "slope")
+SENTINEL = (
+    Modality("s1", 2, "series", 10.0, "dB", MONTHS, ("VV", "VH")),
+    Modality("s2", 9, "series", 10.0, "reflectance", MONTHS, S2_NAMES),
+)
+THREE = (*SENTINEL, Modality("aux", 4, "series", None, "log mm, K, m, degree", MONTHS, AUX_NAMES))
+FOUR = (
+    *SENTINEL,
+    Modality("weather", 2, "series", None, "log mm, K", MONTHS, AUX_NAMES[:2]),
+    Modality("terrain", 2, "vector", None, "m, degree", 1, AUX_NAMES[2:]),
 )
 
 
-def load_worldcereal(folder: Path) -> SampleSet:
-    """Read the point time series from `folder`; raises FileMissing."""
+def load_worldcereal(folder: Path, modalities: int = 3) -> SampleSet:
+    """Read the point time series from `folder` as three or four modalities; raises FileMissing."""
     path = must_exist(folder / FILE, "WorldCereal Canada table")
     columns = ["sample_id", "timestamp", "CROPTYPE_LABEL", "h3_l3_cell", *S1, *S2, *AUX]
     table = pd.read_parquet(path, columns=columns)
@@ -60,13 +68,16 @@ def load_worldcereal(folder: Path) -> SampleSet:
     s1 = 20 * np.log10(np.maximum(s1, 1)) - 83
     aux[:, 0], aux[:, 1] = np.log1p(np.maximum(aux[:, 0], 0) / 100), aux[:, 1] / 100
     values = {"s1": s1, "s2": s2 / 10_000, "aux": aux}
+    if modalities == 4:
+        values |= {"weather": aux[:, :2], "terrain": aux[:, 2:].mean(axis=2)}
+        del values["aux"]
     available = {m: np.isfinite(v).all(axis=1) for m, v in values.items()}
     values = {m: np.where(available[m][:, None], v, 0).astype(np.float32) for m, v in values.items()}
     first = table.drop_duplicates("sample_id").set_index("sample_id").loc[names]
     labels = first["CROPTYPE_LABEL"].map({code: k for k, code in enumerate(kept)}).to_numpy(dtype=np.int16)
     return SampleSet(
-        "worldcereal-canada",
-        MODALITIES,
+        "worldcereal-canada" if modalities == 3 else "worldcereal-canada-4",
+        THREE if modalities == 3 else FOUR,
         classes_from([CROPS[code] for code in kept]),
         Batch(values, available),
         labels,

@@ -1,0 +1,22 @@
+"""Reads a numpy archive without running anything in it; a broken one is said in words."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from mamol.errors import DataError
+from mamol.files import must_exist
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Return every array of an npz file; raises FileMissing, and DataError if it cannot be read."""
+    must_exist(path, "data file")
+    try:
+        # Opened here, not by numpy: a broken archive is then closed too.
+        with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as file:
+            return {k: file[k] for k in file.files}
+    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} cannot be read ({error}); it may be truncated, or hold Python objects.") from error

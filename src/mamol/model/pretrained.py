@@ -1,0 +1,199 @@
+"""A classifier on backbones that others pretrained: towers -> one feature each -> mean over those present -> head.
+
+    image ─► vision model + mixture ──► feature ─┐
+    title ─► language model + mixture ► feature ─┼─► norm, linear ─► mean over the present ─► head ─► class
+    rest  ─► mamol's own tokenizer ───► feature ─┘
+    or, for Sentinel-1 and -2, terrain and weather: one Galileo + mixture over all of them ─► head
+
+It stands where classifier.Classifier does: the same call, the same training loop, predictor and run folder. The frozen
+models are not written into a run folder but named and hashed there. Source: METHOD.md section 3, "Backbones" (b), (c).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor, nn
+
+from mamol.config import Config
+from mamol.data.normalize import Normalizer
+from mamol.errors import ConfigError, unknown
+from mamol.model.adapted import Adapted
+from mamol.model.backbone import fingerprint
+from mamol.model.classifier import InputShape, Output, refuse_empty, upsampled
+from mamol.model.experts import Routing
+from mamol.model.galileo_tower import GalileoTower
+from mamol.model.tokens import anywhere, pixel_stem
+from mamol.model.towers import Feature, ImageTower, PlainTower, TextTower, Tower
+
+
+class PretrainedClassifier(nn.Module):
+    """MaMOL on pretrained models: each is frozen, one small set of weights serves every combination of modalities."""
+
+    def __init__(self, shape: InputShape, config: Config) -> None:
+        super().__init__()
+        self.shape, self.modalities, self.config = shape, shape.modalities, config
+        self.task = "dense" if shape.is_scene else "sample"
+        _check(shape, config)
+        self.towers = nn.ModuleDict(_towers(shape, config))
+        width, classes = config.model.head_hidden, shape.classes
+        self.project = nn.ModuleDict(
+            {n: nn.Sequential(nn.LayerNorm(t.width), nn.Linear(t.width, width)) for n, t in self._each()}
+        )
+        planes = sum(shape.bands.values()) + len(shape.modalities)
+        self.stem = pixel_stem(planes, config.tokens.stem) if shape.is_scene else None
+        inputs = width + (config.tokens.stem if shape.is_scene else 0)
+        self.head = nn.Sequential(
+            nn.GELU(), nn.Dropout(config.model.dropout), nn.LayerNorm(inputs), nn.Linear(inputs, classes)
+        )  # fmt: skip
+        self.freeze()
+
+    def forward(self, values: Mapping[str, Tensor], available: Mapping[str, Tensor], experts: bool = True) -> Output:
+        """Classify as Classifier.forward does: (B, K) logits for samples, (B, K, H, W) for windows."""
+        present = torch.stack([anywhere(available[m.name]) for m in self.modalities], dim=1)
+        traced = torch.compiler.is_compiling()
+        if not traced:
+            refuse_empty(present)
+        used = [(n, t) for n, t in self._each() if traced or bool(present[:, self._columns(t)].any())]
+        features = {n: t(values, available, present, experts) for n, t in used}
+        fused = self._fuse(features)
+        if self.stem is None:
+            logits = self.head(fused)
+        else:
+            pixels = self.stem(self._planes(values, available))
+            grid = upsampled(fused, pixels.shape[-2:])
+            logits = self.head(torch.cat([grid, pixels], dim=1).movedim(1, -1)).movedim(-1, 1)
+        return Output(logits, self._routing(present) if experts and not traced else _nothing(present))
+
+    def stand_in(self, normalizer: Normalizer) -> None:
+        """Tell the towers what the normalisation did."""
+        for _, tower in self._each():
+            tower.stand_in(normalizer)
+
+    def freeze(self) -> None:
+        """Freeze the pretrained models (unless backbone.freeze is False) and mamol's tokenizers as configured."""
+        for _, tower in self._each():
+            if isinstance(tower, PlainTower):
+                tower.requires_grad_(self.config.train.train_tokenizers)
+            elif tower.backbone is not None:
+                tower.backbone.requires_grad_(not self.config.backbone.freeze)
+
+    def train(self, mode: bool = True) -> PretrainedClassifier:
+        """Set training mode; frozen models stay in evaluation mode, so that their dropout is off."""
+        super().train(mode)
+        for _, tower in self._each():
+            if tower.backbone is not None and self.config.backbone.freeze:
+                tower.backbone.eval()
+        return self
+
+    def backbone_hash(self) -> str:
+        """Return the fingerprint of all pretrained models; taken before training if they are trained whole."""
+        return fingerprint(nn.ModuleDict({n: t.backbone for n, t in self._each() if t.backbone is not None}))
+
+    def own_state(self) -> dict[str, Tensor]:
+        """Return what a run folder keeps: everything that is not a frozen pretrained model."""
+        frozen = set()
+        if self.config.backbone.freeze:
+            for n, t in self._each():
+                inside = "model.base." if isinstance(t.model, Adapted) else "model."
+                if t.backbone is not None:
+                    frozen |= {f"towers.{n}.{inside}{k}" for k in t.backbone.state_dict()}
+        return {k: v for k, v in self.state_dict().items() if k not in frozen}
+
+    def expert_names(self) -> list[str]:
+        """Name the experts in the order of their gates."""
+        e, names = self.config.experts, [m.name for m in self.modalities]
+        shared, specific = ["shared"] * bool(e.shared_rank), [f"specific {m}" for m in names] * bool(e.specific_rank)
+        return shared + specific + [f"dynamic {i + 1}" for i in range(e.n_dynamic)] * e.has_dynamic
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Count the weights: experts, router, tokenizers, head, frozen."""
+
+        def size(*modules: nn.Module) -> int:
+            return sum(p.numel() for m in modules for p in m.parameters())
+
+        adapted = [t.adapted for _, t in self._each() if t.adapted is not None]
+        models = [t.backbone for _, t in self._each() if t.backbone is not None]
+        head = size(self.head, self.project) + (size(self.stem) if self.stem is not None else 0)
+        return {
+            "experts": size(*(a.places for a in adapted)),
+            "router": size(*(a.gating for a in adapted)),
+            "tokenizers": size(*(t for _, t in self._each() if isinstance(t, PlainTower))),
+            "head": head,
+            "frozen": size(*models) if self.config.backbone.freeze else 0,
+        }
+
+    def _each(self) -> list[tuple[str, Tower]]:
+        return [(n, t) for n, t in self.towers.items() if isinstance(t, Tower)]
+
+    def _columns(self, tower: Tower) -> list[int]:
+        return [i for i, m in enumerate(self.modalities) if m.name in tower.names]
+
+    def _fuse(self, features: Mapping[str, Feature]) -> Tensor:
+        """Project each tower's feature to one width and average over the towers that a sample has."""
+        total, count = torch.zeros(()), torch.zeros(())
+        for name, feature in features.items():
+            channels_last = feature.values.movedim(1, -1) if feature.values.dim() == 4 else feature.values
+            part = self.project[name](channels_last)
+            part = part.movedim(-1, 1) if feature.values.dim() == 4 else part
+            keep = feature.keep.view(-1, *[1] * (part.dim() - 1)).to(part.dtype)
+            total, count = total + part * keep, count + keep
+        return total / count.clamp_min(1.0)
+
+    def _planes(self, values: Mapping[str, Tensor], available: Mapping[str, Tensor]) -> Tensor:
+        """Stack the values of every modality and where they were observed, for the per-pixel stem."""
+        masks = {m.name: available[m.name][:, None] for m in self.modalities}
+        planes = [torch.where(masks[m.name], values[m.name], 0.0) for m in self.modalities]
+        return torch.cat([*planes, *(mask.to(planes[0].dtype) for mask in masks.values())], dim=1)
+
+    def _routing(self, present: Bool[Tensor, "B M"]) -> Routing:
+        """Record the gates of every adapted layer, counted through the towers."""
+        out, layer = _nothing(present), 0
+        for _, tower in self._each():
+            if tower.adapted is None:
+                continue
+            for gates in tower.adapted.gates(present).values():
+                out.chosen[layer] = gates.detach()
+                layer += 1
+            if self.config.router.balance:
+                out.balance += tower.adapted.gating.balance(present.float())
+        return out
+
+
+def _nothing(present: Tensor) -> Routing:
+    return Routing(present.float(), None, torch.arange(len(present))[:, None])
+
+
+def _towers(shape: InputShape, config: Config) -> dict[str, Tower]:
+    if config.backbone.kind == "galileo-nano":
+        return {"galileo": GalileoTower(shape.modalities, config)}
+    names = [m.name for m in shape.modalities]
+    out: dict[str, Tower] = {}
+    for m in shape.modalities:
+        if m.name not in config.backbone.models:
+            out[m.name] = PlainTower(m, shape.bands[m.name], config)
+        else:
+            out[m.name] = TextTower(m, names, config) if m.kind == "text" else ImageTower(m, names, config)
+    return out
+
+
+def _check(shape: InputShape, config: Config) -> None:
+    """Refuse settings that have no meaning here."""
+    names = [m.name for m in shape.modalities]
+    for name in [*config.backbone.models, *config.backbone.depths]:
+        if name not in names:
+            raise unknown("modality in backbone.models", name, names)
+    kind = config.backbone.kind
+    if kind == "transformers" and shape.is_scene:
+        raise ConfigError('backbone.kind = "transformers" classifies samples; for a scene use "scene" or "galileo-nano".')
+    if kind == "transformers" and not config.backbone.models:
+        raise ConfigError('backbone.kind = "transformers" needs backbone.models, for example {image = "facebook/dinov2-small"}.')
+    for m in shape.modalities:
+        if m.kind == "text" and m.name not in config.backbone.models:
+            raise ConfigError(f"'{m.name}' is text and needs a language model: backbone.models = {{{m.name} = \"minilm\"}}.")
+    if shape.is_scene and config.model.task != "dense":
+        raise ConfigError(f'model.task = "{config.model.task}" is for the scene backbone; a pretrained one classifies densely.')
+    if config.tokens.placeholder != "none" or config.model.fusion != "joint":
+        raise ConfigError("tokens.placeholder and model.fusion are settings of the scene backbone; leave them out here.")
