@@ -4,8 +4,9 @@
     python benchmarks/run.py idtrees/mamol --seed 0         one
 
 An experiment is benchmarks/experiments/<data set>/<method>.toml and holds only what differs from the defaults, or from
-the shipped configuration that `base` names; a [baseline] table makes it a tree baseline. Its record is benchmarks/results/<data set>-<method>-<split>-<seed>.json;
-records are never edited. A killed training run lies in benchmarks/work/ and is resumed.
+the shipped configuration that `base` names; a [baseline] table makes it a tree baseline.
+Its record is benchmarks/results/<data set>-<method>-<split>-<seed>.json; records are never edited. A killed training
+run lies in benchmarks/work/ and is resumed.
 """
 
 from __future__ import annotations

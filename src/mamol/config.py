@@ -58,10 +58,9 @@ class TokenConfig(Section):
 
 
 class BackboneConfig(Section):
-    """The frozen transformer: `scene` (a pre-norm ViT, pretrained without labels here), or one pretrained elsewhere."""
+    """The frozen transformer: ours (scene), Galileo for Sentinel data, or one Hugging Face model per modality."""
 
     kind: Literal["scene", "galileo-nano", "transformers"] = "scene"
-    """ "galileo-nano": Sentinel-1, Sentinel-2, terrain and weather together; "transformers": one model per modality."""
     models: dict[str, str] = {}
     """Of "transformers": a model's name or folder per modality; a modality without one gets tokens of mamol's own."""
     depths: dict[str, int] = {}
@@ -124,8 +123,7 @@ class MixtureConfig(Section):
 
     def ranks(self, modalities: int) -> list[int]:
         """Return the rank of every expert in the order of the gates: shared, one per modality, dynamic."""
-        shared, specific = [self.shared_rank], [self.specific_rank] * modalities
-        return [r for r in [*shared, *specific, *[self.dynamic_rank] * self.n_dynamic] if r]
+        return [r for r in (self.shared_rank, *[self.specific_rank] * modalities, *[self.dynamic_rank] * self.n_dynamic) if r]
 
     @property
     def has_dynamic(self) -> bool:
