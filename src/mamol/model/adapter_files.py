@@ -111,8 +111,9 @@ def load_adapter(
 ) -> Adapted:
     """Put a saved adapter beside `model`, from a folder or from a repository on the hub ("user/name").
 
-    `endpoint` is the hub's address, None for huggingface_hub's own. `any_backbone` True takes it beside weights that it was not trained on. Raises FileMissing, CheckpointError for a
-    broken folder or another backbone, UnknownName if the model lacks the layers.
+    `endpoint` is the hub's address, None for huggingface_hub's own. `any_backbone` True takes the adapter beside weights
+    that it was not trained on. Raises FileMissing, CheckpointError for a broken folder or another backbone, UnknownName
+    if the model lacks the layers.
     """
     folder = Path(source)
     if not folder.is_dir():
