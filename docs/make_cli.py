@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from mamol.cli.main import app
 
 FILE = Path(__file__).resolve().parent / "cli.md"
-COMMANDS = ("", "demo", "scene make", "scene check", "pretrain", "train", "evaluate", "map")
+COMMANDS = ("", "demo", "scene make", "scene check", "pretrain", "train", "evaluate", "map", "export")
 
 
 def page() -> str:

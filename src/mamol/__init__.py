@@ -28,6 +28,8 @@ _HOMES = {
     "save_adapter": "mamol.model.adapter_files",
     "load_adapter": "mamol.model.adapter_files",
     "push_adapter": "mamol.model.adapter_files",
+    "export_run": "mamol.model.export",
+    "export_adapted": "mamol.model.export",
     "load_dataset": "mamol.data.catalog",
     "load_run": "mamol.model.checkpoint",
     "make_scene": "mamol.data.synthetic",

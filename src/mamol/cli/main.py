@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from mamol.cli import demo, evaluate, map, scene, train
+from mamol.cli import demo, evaluate, export, map, scene, train
 from mamol.cli.show import err, out
 from mamol.errors import MamolError, UsageError
 
@@ -52,6 +52,7 @@ app.command("pretrain")(train.pretrain)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("map")(map.map_command)
+app.command("export")(export.export)
 
 
 STOPPED = "stopped; nothing half-written was left. `mamol train ... --resume` goes on with a run."

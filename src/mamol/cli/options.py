@@ -6,7 +6,7 @@ RUN          a folder made by `mamol train`
 --set        section.key=value, may be repeated                     train, pretrain
 --split      block, random or official                              train, pretrain
 --seed       fold, initial weights, batches and missing tables      train, pretrain, scene make
---overwrite  replace an output that is there                        evaluate, map, scene make
+--overwrite  replace an output that is there                        evaluate, map, export, scene make
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder made by `mamol 
 ConfigFile = Annotated[
     str | None,
     typer.Option(
-        "--config", metavar="FILE.toml", help="Configuration: a TOML file or a shipped name (mamol-paper, scene-large)."
+        "--config", metavar="FILE.toml", help="Configuration: a TOML file or a shipped name (galileo-nano, mamol-paper)."
     ),
 ]
 Set = Annotated[

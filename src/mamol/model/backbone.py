@@ -73,7 +73,7 @@ class Backbone(nn.Module):
         adapt: Callable[[int], Adapt] = lambda layer: plain,
     ) -> Float[Tensor, "B S D"]:
         """Return every token after the last norm. `adapt(i)` is what block i calls its parts through."""
-        if keep is not None and bool(keep.all()):
+        if keep is not None and not torch.compiler.is_compiling() and bool(keep.all()):
             keep = None
         for i, block in enumerate(self.blocks):
             tokens = block(tokens, keep, adapt(i))

@@ -16,7 +16,8 @@ Source: METHOD.md sections 2 and 3. `dense` and `joint` are ours; `centre` and `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,7 +26,7 @@ from torch import Tensor, nn
 
 from mamol.config import Config
 from mamol.data.normalize import Normalizer
-from mamol.errors import AllModalitiesMissing
+from mamol.errors import AllModalitiesMissing, UsageError
 from mamol.modality import Modality
 from mamol.model.backbone import Adapt, Backbone, fingerprint, plain
 from mamol.model.experts import Mixture, Routing, route
@@ -64,6 +65,7 @@ class Classifier(nn.Module):
         modalities, bands, classes = shape.modalities, shape.bands, shape.classes
         self.shape, self.modalities, self.config = shape, modalities, config
         self.task = config.model.task if shape.is_scene else "sample"
+        self.fixed: tuple[int, ...] | None = None
         self.tokenizers = nn.ModuleDict({m.name: Tokenizer(m, bands[m.name], config) for m in modalities})
         self.backbone = Backbone(config.backbone)
         self.mixture = Mixture(len(modalities), config)
@@ -84,15 +86,40 @@ class Classifier(nn.Module):
         AllModalitiesMissing if a sample has no modality anywhere.
         """
         present = torch.stack([anywhere(available[m.name]) for m in self.modalities], dim=1)  # (B, M)
-        refuse_empty(present)
-        # A modality that no sample of the batch has costs nothing, unless something stands in for it.
-        stands_in = self.config.tokens.placeholder != "none"
-        used = [i for i, m in enumerate(self.modalities) if stands_in or bool(present[:, i].any())]
-        tokens = {i: self._tokenize(i, values, available) for i in used}
+        tokens = {i: self._tokenize(i, values, available) for i in self._used(present)}
         routing = self._route(tokens, available, present)
         fuse = self._late if self.config.model.fusion == "late" else self._joint
         feature = fuse(tokens, routing, self.mixture.adapt if experts else _no_experts)
         return Output(self._classify(feature, tokens, available), routing)
+
+    def _used(self, present: Bool[Tensor, "B M"]) -> Sequence[int]:
+        """Return the modalities to run: one that no sample of the batch has costs nothing, unless something stands in."""
+        every = range(len(self.modalities))
+        if torch.compiler.is_compiling():  # a traced graph serves every batch
+            return every if self.fixed is None else self.fixed
+        refuse_empty(present)
+        stands_in = self.config.tokens.placeholder != "none"
+        return [i for i in every if stands_in or bool(present[:, i].any())]
+
+    def folded(self, pattern: Sequence[str]) -> Classifier:
+        """Return a copy for one known pattern, W(p) in plain Linear layers and no experts.
+
+        Raises UsageError if one pattern has no one weight: a router that sees content, or experts elsewhere than beside
+        Linear layers or on their own modality's tokens only.
+        """
+        e, names = self.config.experts, [m.name for m in self.modalities]
+        if (e.has_dynamic and self.config.router.input != "pattern") or e.scope == "own" or "ffn" in e.targets:
+            raise UsageError('only experts beside Linear layers, with scope "all" and a router that sees the pattern, fold.')
+        twin = copy.deepcopy(self)
+        codes = torch.tensor([[float(m in pattern) for m in names]], device=next(self.parameters()).device)
+        with torch.no_grad():
+            for layer in self.mixture.layers:
+                gates, _ = self.mixture.gates(layer, Routing(codes, None, torch.zeros(1, 1, dtype=torch.long)), None)
+                for place in e.targets:
+                    getattr(twin.backbone.blocks[layer], place).weight += self.mixture.bank(layer, place).weight_change(gates[0])
+        twin.mixture.layers = ()
+        twin.fixed = tuple(i for i, m in enumerate(names) if m in pattern or self.config.tokens.placeholder != "none")
+        return twin
 
     def _tokenize(self, i: int, values: Mapping[str, Tensor], available: Mapping[str, Tensor]) -> Tokens:
         name = self.modalities[i].name

@@ -48,8 +48,15 @@ class Routing:
 
 
 def route(available: Bool[Tensor, "B S M"], modality_of: Int[Tensor, " S"], own: bool) -> Routing:
-    """Find the distinct patterns among the tokens; with `own`, the distinct pairs of pattern and token's modality."""
+    """Find the distinct patterns among the tokens; with `own`, the distinct pairs of pattern and token's modality.
+
+    While a graph is traced nothing may depend on what the data are, so every token then counts as distinct.
+    """
     modalities = available.shape[-1]
+    if torch.compiler.is_compiling():
+        batch, length = available.shape[:2]
+        index = torch.arange(batch * length, device=available.device).view(batch, length)
+        return Routing(available.flatten(0, 1).float(), modality_of.repeat(batch) if own else None, index)
     bits = torch.ones((), dtype=torch.long, device=available.device) << torch.arange(modalities, device=available.device)
     key = (available.long() * bits).sum(-1)  # (B, S)
     if own:
@@ -180,7 +187,8 @@ class _Bound:
         return frozen(x) + bank.low_rank(x, gates)
 
     def _folds(self, x: Tensor) -> bool:
-        if self.per_token or self.mixture.config.projection or self.mixture.config.path == "low-rank":
+        never = self.mixture.config.projection or self.mixture.config.path == "low-rank" or torch.compiler.is_compiling()
+        if self.per_token or never:
             return False
         return self.mixture.config.path == "folded" or (not x.requires_grad and len(self.routing.codes) <= MAX_FOLDED)
 

@@ -144,12 +144,10 @@ class PatchEmbedding(nn.Module):
         self.side = config.max_patch_size
         self.proj = nn.Conv2d(bands, config.embedding_size, self.side, stride=self.side)
 
-    def forward(self, x: Float[Tensor, "N C H W"], patch_px: int) -> Float[Tensor, "N D h w"]:
-        """Embed patches of `patch_px` pixels."""
-        kernel = self.proj.weight
-        if patch_px != self.side:
-            flat = kernel.flatten(2) @ resizing(self.side, patch_px).to(kernel).T
-            kernel = flat.unflatten(2, (patch_px, patch_px))
+    def forward(self, x: Float[Tensor, "N C H W"], resize: Float[Tensor, "new old"]) -> Float[Tensor, "N D h w"]:
+        """Embed patches of the size that `resize` takes the kernel to."""
+        patch_px = round(resize.shape[0] ** 0.5)
+        kernel = (self.proj.weight.flatten(2) @ resize.T).unflatten(2, (patch_px, patch_px))
         return nn.functional.conv2d(x, kernel, self.proj.bias, stride=patch_px)
 
 
@@ -159,6 +157,8 @@ def resizing(old: int, new: int) -> Float[Tensor, "new*new old*old"]:
     With R the matrix of bicubic, antialiased resizing, it is the pseudo-inverse of R^T: a patch and its resized self
     then give the same product with their kernels. Source: FlexiViT (2212.08013, section 3.4).
     """
+    if old == new:
+        return torch.eye(old * old)
     basis = torch.eye(old * old).view(old * old, 1, old, old)
     resized = nn.functional.interpolate(basis, size=(new, new), mode="bicubic", antialias=True, align_corners=False)
     return torch.linalg.pinv(resized.flatten(1))  # (new^2, old^2), for the rows of `resized` are R's columns
@@ -190,6 +190,8 @@ class Galileo(nn.Module):
         self.st_channel_embed = nn.Parameter(torch.zeros(len(STATIC_GROUPS), part))
         self.blocks = nn.ModuleList(_Block(config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(width)
+        for patch in range(1, config.max_patch_size + 1):
+            self.register_buffer(f"resize_{patch}", resizing(config.max_patch_size, patch), persistent=False)
 
     def forward(self, inputs: GalileoInput, patch_px: int, gsd_m: float = 10.0) -> GalileoTokens:
         """Encode a batch; `patch_px` is the side of a ground cell in pixels, `gsd_m` a pixel's size in metres.
@@ -243,7 +245,7 @@ class Galileo(nn.Module):
         parts = []
         for g in used:
             name, bands = names[g]
-            cells = self.space_time_embed[name](flat[:, list(bands)], patch_px)  # (B T, D, h, w)
+            cells = self.space_time_embed[name](flat[:, list(bands)], self.get_buffer(f"resize_{patch_px}"))  # (B T, D, h, w)
             parts.append(cells.unflatten(0, (batch, steps)).permute(0, 3, 4, 1, 2))
         x = torch.stack(parts, dim=4)
         place = self._places(x.shape[1], x.shape[2], patch_px * gsd_m).to(x)[None, :, :, None, None]
@@ -254,7 +256,8 @@ class Galileo(nn.Module):
     def _space(self, inputs: GalileoInput, used: list[int], patch_px: int, gsd_m: float) -> Float[Tensor, "B h w g D"]:
         flat = inputs.space.permute(0, 3, 1, 2)
         names = list(SPACE_GROUPS.items())
-        parts = [self.space_embed[names[g][0]](flat[:, list(names[g][1])], patch_px).permute(0, 2, 3, 1) for g in used]
+        resize = self.get_buffer(f"resize_{patch_px}")
+        parts = [self.space_embed[names[g][0]](flat[:, list(names[g][1])], resize).permute(0, 2, 3, 1) for g in used]
         x = torch.stack(parts, dim=3)
         place = self._places(x.shape[1], x.shape[2], patch_px * gsd_m).to(x)[None, :, :, None]
         return x + _joined(x, self.sp_channel_embed[used], None, None, place)

@@ -74,7 +74,7 @@ class GalileoTower(Tower):
     def inputs(self, values: Mapping[str, Tensor], available: Mapping[str, Tensor], patch: int) -> GalileoInput:
         """Put normalised values into Galileo's arrays, (B, H, W, T, band), with what is seen per token."""
         size, steps, some = _layout(values)
-        batch, device = len(some), some.device
+        batch, device = some.shape[0], some.device
         field = {p: torch.zeros(batch, *size, steps, len(b), device=device) for p, b in PARTS.items()}
         seen = {p: torch.zeros(batch, *size, steps, len(b), dtype=torch.bool, device=device) for p, b in PARTS.items()}
         for name, places in self.where.items():

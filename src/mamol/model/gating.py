@@ -64,7 +64,7 @@ class Gating(nn.Module):
         kept = [c if traced or bool(c.any()) else None for c in later]
         extra = [None if c is None else column_scale(like.bank(i), c) for i, c in enumerate(kept, 1)]
         scales = {layer: [column_scale(like.bank(0), t), *extra] for layer, t in self._complete(rows).items()}
-        folds = rows.shape[0] == 1 and not traced and not torch.is_grad_enabled()
+        folds = not traced and not torch.is_grad_enabled() and rows.shape[0] == 1
         return Call(rows, self._static(rows), scales, folds)
 
     def _complete(self, rows: Tensor) -> dict[str, Tensor]:

@@ -11,7 +11,8 @@ models are not written into a run folder but named and hashed there. Source: MET
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Bool
@@ -48,16 +49,13 @@ class PretrainedClassifier(nn.Module):
         self.head = nn.Sequential(
             nn.GELU(), nn.Dropout(config.model.dropout), nn.LayerNorm(inputs), nn.Linear(inputs, classes)
         )  # fmt: skip
+        self.fixed: tuple[int, ...] | None = None
         self.freeze()
 
     def forward(self, values: Mapping[str, Tensor], available: Mapping[str, Tensor], experts: bool = True) -> Output:
         """Classify as Classifier.forward does: (B, K) logits for samples, (B, K, H, W) for windows."""
         present = torch.stack([anywhere(available[m.name]) for m in self.modalities], dim=1)
-        traced = torch.compiler.is_compiling()
-        if not traced:
-            refuse_empty(present)
-        used = [(n, t) for n, t in self._each() if traced or bool(present[:, self._columns(t)].any())]
-        features = {n: t(values, available, present, experts) for n, t in used}
+        features = {n: t(values, available, present, experts) for n, t in self._used(present)}
         fused = self._fuse(features)
         if self.stem is None:
             logits = self.head(fused)
@@ -65,7 +63,17 @@ class PretrainedClassifier(nn.Module):
             pixels = self.stem(self._planes(values, available))
             grid = upsampled(fused, pixels.shape[-2:])
             logits = self.head(torch.cat([grid, pixels], dim=1).movedim(1, -1)).movedim(-1, 1)
-        return Output(logits, self._routing(present) if experts and not traced else _nothing(present))
+        told = experts and not torch.compiler.is_compiling()
+        return Output(logits, self._routing(present) if told else _nothing(present))
+
+    def folded(self, pattern: Sequence[str]) -> PretrainedClassifier:
+        """Return a copy for one known pattern, W(p) in plain Linear layers; raises UsageError as Adapted.fold."""
+        twin = copy.deepcopy(self)
+        for (_, tower), (_, own) in zip(twin._each(), self._each(), strict=True):
+            if own.adapted is not None:
+                tower.model = own.adapted.fold(pattern)
+        twin.fixed = tuple(i for i, m in enumerate(self.modalities) if m.name in pattern)
+        return twin
 
     def stand_in(self, normalizer: Normalizer) -> None:
         """Tell the towers what the normalisation did."""
@@ -125,6 +133,14 @@ class PretrainedClassifier(nn.Module):
             "frozen": size(*models) if self.config.backbone.freeze else 0,
         }
 
+    def _used(self, present: Bool[Tensor, "B M"]) -> list[tuple[str, Tower]]:
+        """Return the towers to run: those that some sample of the batch needs."""
+        if torch.compiler.is_compiling():  # a traced graph serves every batch
+            fixed = range(len(self.modalities)) if self.fixed is None else self.fixed
+            return [(n, t) for n, t in self._each() if set(self._columns(t)) & set(fixed)]
+        refuse_empty(present)
+        return [(n, t) for n, t in self._each() if bool(present[:, self._columns(t)].any())]
+
     def _each(self) -> list[tuple[str, Tower]]:
         return [(n, t) for n, t in self.towers.items() if isinstance(t, Tower)]
 
@@ -163,7 +179,7 @@ class PretrainedClassifier(nn.Module):
 
 
 def _nothing(present: Tensor) -> Routing:
-    return Routing(present.float(), None, torch.arange(len(present))[:, None])
+    return Routing(present.float(), None, torch.arange(present.shape[0], device=present.device)[:, None])
 
 
 def _towers(shape: InputShape, config: Config) -> dict[str, Tower]:

@@ -34,7 +34,7 @@ class Tokens:
 
 def anywhere(available: Bool[Tensor, "B ..."]) -> Bool[Tensor, " B"]:
     """Return which samples have a modality at all, whatever the shape of its availability: (B,), (B, T), (B, H, W)."""
-    return available.reshape(len(available), -1).any(dim=1)
+    return available.reshape(available.shape[0], -1).any(dim=1)
 
 
 def sine_cosine(positions: Float[Tensor, " N"], width: int) -> Float[Tensor, "N width"]:

@@ -209,7 +209,7 @@ class PlainTower(Tower):
 
 def _rows(there: Bool[Tensor, " B"]) -> Tensor:
     """Return the samples to run: those that are there; all of them while a graph is traced."""
-    return torch.arange(len(there), device=there.device) if torch.compiler.is_compiling() else there.nonzero()[:, 0]
+    return torch.arange(there.shape[0], device=there.device) if torch.compiler.is_compiling() else there.nonzero()[:, 0]
 
 
 def _back(feature: Float[Tensor, "n D"], rows: Tensor, there: Bool[Tensor, " B"]) -> Float[Tensor, "B D"]:

@@ -1,0 +1,109 @@
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import Trained
+from test_adapted import MASK, SENSORS, inputs, mixed
+
+from mamol.errors import OutputExists, ShapeMismatch, UnknownName, UsageError
+from mamol.modality import patterns
+from mamol.model.export import export_adapted, export_run
+
+pytest.importorskip("onnxscript")
+ort = pytest.importorskip("onnxruntime")
+
+
+def session(path: Path) -> "ort.InferenceSession":
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def random_inputs(run: Trained, batch: int) -> dict[str, torch.Tensor]:
+    model, random = run.predictor.model, torch.Generator().manual_seed(3)
+    side = model.config.tokens.window_px
+    out = {}
+    for m in model.modalities:
+        rest = {"grid": (side, side), "series": (m.length,)}.get(m.kind, ())
+        out[m.name] = torch.randn(batch, model.shape.bands[m.name], *rest, generator=random)
+    return out
+
+
+def wanted(run: Trained, values: Mapping[str, torch.Tensor], rows: Sequence[Sequence[str]]) -> np.ndarray:
+    """What torch says of each sample with its own pattern."""
+    available = {}
+    for m, v in values.items():
+        here = torch.tensor([m in row for row in rows])
+        available[m] = here.view(-1, *[1] * (v.dim() - 2)).expand(-1, *v.shape[2:])
+    with torch.no_grad():
+        return run.predictor.model.eval()(values, available).logits.numpy()
+
+
+@pytest.mark.parametrize("which", ["scene_run", "sample_run"])
+def test_with_the_mask_as_an_input_every_pattern_agrees(which: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    run: Trained = request.getfixturevalue(which)
+    path = export_run(run.predictor, tmp_path / "all.onnx")
+    names = list(run.predictor.modalities)
+    rows = patterns(names)
+    values = random_inputs(run, len(rows))
+    mask = np.array([[m in row for m in names] for row in rows])
+    graph = session(path)
+    (found,) = graph.run(["logits"], {m: v.numpy() for m, v in values.items()} | {"available": mask})
+    np.testing.assert_allclose(found, wanted(run, values, rows), atol=1e-4)
+    (one,) = graph.run(None, {m: v[:1].numpy() for m, v in values.items()} | {"available": mask[:1]})
+    np.testing.assert_allclose(one, found[:1], atol=1e-4)
+    told = graph.get_modelmeta().custom_metadata_map
+    assert json.loads(told["classes"]) == list(run.predictor.classes)
+    assert set(json.loads(told["normalisation"])) == set(names)
+    assert [m["name"] for m in json.loads(told["modalities"])] == names
+
+
+@pytest.mark.parametrize("which", ["scene_run", "sample_run"])
+def test_folded_for_one_pattern(which: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    run: Trained = request.getfixturevalue(which)
+    every = patterns(run.predictor.modalities)
+    for i, pattern in enumerate(every if which == "scene_run" else every[2:4]):
+        graph = session(export_run(run.predictor, tmp_path / f"{i}.onnx", pattern))
+        assert {x.name for x in graph.get_inputs()} == set(pattern)
+        values = random_inputs(run, 4)
+        (found,) = graph.run(None, {m: values[m].numpy() for m in pattern})
+        np.testing.assert_allclose(found, wanted(run, values, [pattern] * 4), atol=1e-4)
+
+
+def test_an_adapted_module_of_somebody_else(tmp_path: Path) -> None:
+    adapted, x = mixed(), inputs()
+    graph = session(export_adapted(adapted, {"x": x}, tmp_path / "all.onnx", classes=["a", "b", "c"]))
+    (found,) = graph.run(None, {"x": x.numpy(), "available": MASK.numpy()})
+    np.testing.assert_allclose(found, adapted(x, available=MASK).detach().numpy(), atol=1e-4)
+    assert json.loads(graph.get_modelmeta().custom_metadata_map["classes"]) == ["a", "b", "c"]
+    for i, pattern in enumerate(patterns(SENSORS)):
+        graph = session(export_adapted(adapted, {"x": x}, tmp_path / f"{i}.onnx", pattern))
+        (found,) = graph.run(None, {"x": x.numpy()})
+        np.testing.assert_allclose(found, adapted(x, available=pattern).detach().numpy(), atol=1e-4)
+
+
+def test_bad_requests_are_refused_before_anything_is_written(scene_run: Trained, tmp_path: Path) -> None:
+    path = tmp_path / "a.onnx"
+    with pytest.raises(UnknownName, match="modality"):
+        export_run(scene_run.predictor, path, ("nothing",))
+    with pytest.raises(ShapeMismatch, match="at least two samples"):
+        export_adapted(mixed(), {"x": inputs(1)}, path)
+    assert not path.exists()
+    path.write_text("mine")
+    with pytest.raises(OutputExists):
+        export_run(scene_run.predictor, path)
+    assert path.read_text() == "mine"
+
+
+def test_what_does_not_fold_is_said() -> None:
+    from made import tiny_config
+    from mamol.modality import Modality
+    from mamol.model.classifier import Classifier, InputShape
+
+    shape = InputShape((Modality("a", 2, "vector"),), {"a": 2}, 3, False)
+    with pytest.raises(UsageError, match="fold"):
+        Classifier(shape, tiny_config(router={"input": "content"})).folded(("a",))
