@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import Trained
 from test_adapted import MASK, SENSORS, inputs, mixed
 
+from conftest import Trained
 from mamol.errors import OutputExists, ShapeMismatch, UnknownName, UsageError
 from mamol.modality import patterns
 from mamol.model.export import export_adapted, export_run

@@ -38,8 +38,6 @@ ALIASES: dict[str, tuple[str, Convert]] = {"log_precipitation_mm": ("total_preci
 """Bands stored in another form than Galileo's."""
 GROUPS = {"space_time": SPACE_TIME_GROUPS, "space": SPACE_GROUPS, "time": TIME_GROUPS, "static": STATIC_GROUPS}
 EPSILON = 1e-6
-BAND_MEAN = 0.5
-"""What a band's mean is after the normalisation; it stands for single missing values within a seen token."""
 
 
 class GalileoTower(Tower):
@@ -78,13 +76,13 @@ class GalileoTower(Tower):
         field = {p: torch.zeros(batch, *size, steps, len(b), device=device) for p, b in PARTS.items()}
         seen = {p: torch.zeros(batch, *size, steps, len(b), dtype=torch.bool, device=device) for p, b in PARTS.items()}
         for name, places in self.where.items():
-            raw = self.raw[name](values[name])
             there = available[name]
+            raw = self.raw[name](torch.where(there[:, None], values[name], 0.0))  # what is missing becomes the band's mean
             for i, (part, k, convert) in enumerate(places):
                 field[part][..., k] = _lay(convert(raw[:, i]), size, steps)
                 seen[part][..., k] = _lay(there, size, steps)
         _add_ndvi(field["space_time"], seen["space_time"])
-        ready = {p: self._normalised(x, p).masked_fill(~seen[p], BAND_MEAN) for p, x in field.items()}
+        ready = {p: self._normalised(x, p) for p, x in field.items()}
         keep = {p: _by_group(seen[p], GROUPS[p]) for p in PARTS}
         months = (torch.arange(steps, device=device) + self.config.backbone.first_month) % 12
         return GalileoInput(
