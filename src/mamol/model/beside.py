@@ -102,12 +102,12 @@ class Place(nn.Module):
         if call is None:
             return frozen(x)
         if self.router is not None:
-            return self._low_rank(x, frozen(x), self._routed(x, call))
+            return self._low_rank(x, frozen, self._routed(x, call))
         scales = call.scales[self.layer]
         rows = x.numel() // self.d_in
         if call.folds and type(frozen) is nn.Linear and rows * (self.d_in + self.d_out) > self.d_in * self.d_out:
             return nn.functional.linear(x, self.folded(frozen, scales), frozen.bias)
-        return self._low_rank(x, frozen(x), scales)
+        return self._low_rank(x, frozen, scales)
 
     def folded(self, frozen: nn.Linear, scales: Sequence[Tensor | None]) -> Float[Tensor, "d_out d_in"]:
         """Return W(p) for `scales` of one row per bank."""
@@ -124,8 +124,11 @@ class Place(nn.Module):
             raise TypeError(f"{type(bank).__name__} is not a bank of experts")
         return bank
 
-    def _low_rank(self, x: Tensor, y: Tensor, scales: Sequence[Tensor | None]) -> Tensor:
-        """Add two thin products per bank; the last one is fused with the addition."""
+    def _low_rank(self, x: Tensor, frozen: nn.Linear, scales: Sequence[Tensor | None]) -> Tensor:
+        """Add two thin products per bank to the frozen layer's output."""
+        y = frozen(x)
+        # The product adds in place where nobody else can hold the output: a pass over the memory less.
+        own = type(frozen) is nn.Linear and not frozen._forward_hooks
         flat = y.reshape(-1, self.d_out)
         for i, scale in enumerate(scales):
             if scale is None:
@@ -134,7 +137,12 @@ class Place(nn.Module):
             same = x.dtype == bank.A.dtype or torch.is_autocast_enabled(x.device.type)
             down = nn.functional.linear(x if same else x.to(bank.A.dtype), bank.A)
             down = (down * _beside(scale, x).to(down.dtype)).reshape(-1, bank.A.shape[0])
-            flat = torch.addmm(flat, down, bank.B.T) if same else flat + (down @ bank.B.T).to(flat.dtype)
+            if not same:
+                flat = flat + (down @ bank.B.T).to(flat.dtype)
+            elif own and down.dtype == flat.dtype == bank.B.dtype:
+                flat.addmm_(down, bank.B.T)
+            else:
+                flat = torch.addmm(flat, down, bank.B.T)
         return flat.reshape(y.shape)
 
     def _routed(self, x: Tensor, call: Call) -> list[Tensor | None]:
