@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from pydantic import TypeAdapter
 
 from mamol.errors import ShapeMismatch, UnknownName, UsageError
-from mamol.modality import Batch, Modality, patterns
+from mamol.modality import AXES, Batch, Modality, patterns
 
 
 def batch() -> Batch:
@@ -32,3 +33,26 @@ def test_shapes_are_checked() -> None:
         Batch({"b": np.zeros((3, 5))}, {"b": np.ones(2, bool)})
     with pytest.raises(UsageError, match="0 bands"):
         Modality("x", 0)
+
+
+def test_band_names_are_one_per_band_and_old_documents_still_match() -> None:
+    with pytest.raises(UsageError, match="2 bands and 1 band names; give one per band or none"):
+        Modality("s1", 2, band_names=("VV",))
+    named = Modality("s1", 2, "series", 10.0, "dB", 12, ("VV", "VH"))
+    document = TypeAdapter(Modality)
+    again = document.validate_json(document.dump_json(named))
+    assert (again, again.band_names) == (named, ("VV", "VH"))
+    # As written before there were band names, the backbone folder of this sensor must still be one for it.
+    old = document.validate_python({"name": "s1", "bands": 2, "kind": "series", "gsd_m": 10.0, "unit": "dB", "length": 12})
+    assert old == named
+    assert old.band_names == ()
+    assert old != Modality("s1", 3, "series", 10.0, "dB", 12)
+
+
+def test_a_text_is_one_row_of_bytes_per_sample() -> None:
+    assert AXES["text"] == 2
+    assert TypeAdapter(Modality).validate_python({"name": "t", "bands": 40, "kind": "text"}).kind == "text"
+    one = Batch({"t": np.zeros((3, 40), np.float32)}, {"t": np.ones(3, bool)})
+    assert one.pattern(["t"]).all()
+    with pytest.raises(ShapeMismatch, match=r"\(3, 40\)"):
+        Batch({"t": np.zeros((3, 40), np.float32)}, {"t": np.ones((3, 40), bool)})

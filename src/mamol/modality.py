@@ -12,7 +12,7 @@ The letters of every shape in this package:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Literal, Protocol, runtime_checkable
 
@@ -30,7 +30,9 @@ class Modality:
 
     `kind`: "grid" (C, H, W), "series" (C, T), "vector" (C,) or "text" (C,), the UTF-8 bytes of a text (data/texts.py).
     `gsd_m`: ground sample distance of the source, metres, None if it has none. `unit`: physical unit of the values.
-    `band_names`: what the bands are, in a backbone's vocabulary ("VV", "B4", "elevation"); empty if nobody asks.
+    `band_names`: what the bands are, in a backbone's own vocabulary ("VV", "B4", "elevation"); empty if nobody asks.
+    They do not take part in ==: a backbone folder from before they were given is still one for the same sensor.
+    Raises UsageError for no bands, and for band names that are not one per band.
     """
 
     name: str
@@ -40,11 +42,13 @@ class Modality:
     unit: str = ""
     length: int = 1
     """Time steps of a series; 1 otherwise."""
-    band_names: tuple[str, ...] = ()
+    band_names: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         if self.band_names and len(self.band_names) != self.bands:
-            raise UsageError(f"modality '{self.name}' has {self.bands} bands and {len(self.band_names)} band names.")
+            raise UsageError(
+                f"modality '{self.name}' has {self.bands} bands and {len(self.band_names)} band names; give one per band or none."
+            )
         if self.bands < 1:
             raise UsageError(f"modality '{self.name}' has {self.bands} bands; it needs at least one.")
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from made import made_samples, made_scene
-from mamol.baselines.forest import ForestSettings, fit_trees
-from mamol.data.dataset import Dataset
+from mamol.baselines.forest import ForestSettings, TableLayout, batch_features, fit_trees
+from mamol.data.dataset import Dataset, SampleSet, classes_from
 from mamol.data.split import make_split
+from mamol.data.texts import encode_texts
 from mamol.errors import UnknownName
 from mamol.evaluate.score import score
+from mamol.modality import Batch, Modality
 
 
 @pytest.mark.parametrize("dataset", [made_scene(), made_samples()], ids=["scene", "samples"])
@@ -29,3 +32,56 @@ def test_unknown_choices() -> None:
         fit_trees(dataset, split, ForestSettings("forrest"))
     with pytest.raises(UnknownName, match="regime"):
         fit_trees(dataset, split, ForestSettings(regime="all"))
+
+
+def made_texts_and_images(n: int = 120) -> SampleSet:
+    """Make samples of a title whose word tells class 0, and two images of different sizes, one of which tells class 2."""
+    rng = np.random.default_rng(0)
+    labels = (np.arange(n) % 3).astype(np.int16)
+    texts = [f"{rng.integers(99)} {'röd' if k == 0 else 'blå'} {'xyz'[rng.integers(3)]}{rng.integers(9)}" for k in labels]
+    small = rng.normal(0, 1, (n, 1, 4, 4)) + 2.0 * (labels == 2)[:, None, None, None]
+    values = {"title": encode_texts(texts, 24), "small": small, "large": rng.normal(0, 1, (n, 2, 6, 6))}
+    values = {m: v.astype(np.float32) for m, v in values.items()}
+    available = {m: np.ones((n, *v.shape[2:]), dtype=bool) for m, v in values.items()}
+    available["title"] = np.arange(n) % 7 != 0
+    values["title"][~available["title"]] = np.nan  # no one may look there
+    modalities = (Modality("title", 24, "text"), Modality("small", 1), Modality("large", 2))
+    groups = np.array([f"g{i % 12}" for i in range(n)])
+    return SampleSet("made", modalities, classes_from(["a", "b", "c"]), Batch(values, available), labels, groups)
+
+
+@pytest.mark.parametrize("kind", ["forest", "boosted"])
+def test_texts_count_as_words_and_images_of_samples_have_one_label(kind: str) -> None:
+    dataset = made_texts_and_images()
+    split = make_split(dataset, "block", 0, 8)
+    trees = fit_trees(dataset, split, ForestSettings(kind, trees=60, jobs=1))
+    assert trees.predict(dataset.samples).shape == (120, 3)
+    result = {tuple(r["present"]): r["oa"] for r in score(trees, dataset, split)["patterns"]}
+    assert result["title", "small"] > 80  # one of them alone: two of three at most
+    assert result["title",] > 55  # tells 0 from the rest: two of three right on average
+    # All modalities are grids here, of different sizes: still one row per sample.
+    images = SampleSet(
+        "images",
+        dataset.modalities[1:],
+        dataset.classes,
+        Batch(*({m: part[m] for m in ("small", "large")} for part in (dataset.samples.values, dataset.samples.available))),
+        dataset.labels,
+        dataset.groups,
+    )
+    trees = fit_trees(images, split, ForestSettings(kind, trees=60, jobs=1))
+    assert trees.predict(images.samples).shape == (120, 3)
+
+
+def test_word_order_and_padding_change_nothing_but_words_do() -> None:
+    layout = TableLayout(("title",), ("title",), per_pixel=False)
+
+    def counts(*texts: str) -> np.ndarray:
+        values = {"title": encode_texts(texts, 40)}
+        return batch_features(Batch(values, {"title": np.array([bool(t) for t in texts])}), layout)[0]["title"]
+
+    found = counts("red shirt men", "men Red shirt", "red red shirt men", "blue shirt men", "")
+    assert found.shape == (5, 256)
+    assert found[:4].sum(axis=1).tolist() == [3, 3, 4, 3]
+    np.testing.assert_array_equal(found[0], found[1])
+    assert (found[0] != found[3]).any()
+    assert np.isnan(found[4]).all()

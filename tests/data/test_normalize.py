@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from texts_made import LENGTH, made_texts
 
 from made import made_samples, made_scene
 from mamol.config import DataConfig
@@ -66,3 +67,14 @@ def test_a_modality_that_is_nowhere_passes_through() -> None:
     normalizer = Normalizer.fit(scene, make_split(scene, "block", 0, 8), DataConfig())
     x = np.ones((1, 2, 3, 3), dtype=np.float32)
     np.testing.assert_array_equal(normalizer.apply(x, "sar"), x)
+
+
+def test_bytes_of_a_text_pass_through_and_are_not_compressed() -> None:
+    dataset = made_texts()
+    config = DataConfig(compress=3, unit_spectrum=True)
+    normalizer = Normalizer.fit(dataset, make_split(dataset, "block", 0, 8), config)
+    assert normalizer.bands("title") == LENGTH > 3
+    again = Normalizer.from_json(json.loads(json.dumps(normalizer.to_json())))
+    title = dataset.samples.values["title"]
+    np.testing.assert_array_equal(again.apply(title, "title"), title)
+    assert abs(normalizer.apply(dataset.samples.values["noise"], "noise").mean()) < 0.2

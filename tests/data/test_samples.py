@@ -5,16 +5,23 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from texts_made import made_texts
 
 from made import made_samples
+from mamol.data.dataset import SampleSet
 from mamol.data.samples import load_samples, write_samples
-from mamol.errors import ConfigError, DataError, FileMissing, OutputExists, UnknownName
+from mamol.data.texts import decode_texts
+from mamol.errors import ConfigError, DataError, FileMissing, OutputExists, UnknownName, UsageError
+
+TEXT = 'name = "p"\nclasses = ["a", "b"]\n[modalities.title]\nkind = "text"\nbands = 5\n'
 
 
-def test_round_trip(tmp_path: Path) -> None:
-    dataset = made_samples()
+@pytest.mark.parametrize("dataset", [made_samples(), made_texts()], ids=["numbers", "texts"])
+def test_round_trip(tmp_path: Path, dataset: SampleSet) -> None:
     again = load_samples(write_samples(dataset, tmp_path / "set"))
+    assert again.name == dataset.name
     assert again.modalities == dataset.modalities
+    assert [m.band_names for m in again.modalities] == [m.band_names for m in dataset.modalities]
     assert again.classes == dataset.classes
     np.testing.assert_array_equal(again.labels, dataset.labels)
     np.testing.assert_array_equal(again.groups, dataset.groups)
@@ -39,6 +46,49 @@ def test_parquet_rows_and_a_missing_modality(tmp_path: Path) -> None:
     frame.to_parquet(tmp_path / "samples.parquet")
     with pytest.raises(DataError, match="row 0 of 's2' has 2 values"):
         load_samples(tmp_path)
+
+
+def test_a_text_as_a_column_of_strings(tmp_path: Path) -> None:
+    (tmp_path / "samples.toml").write_text(TEXT)
+    frame = pd.DataFrame({"label": [0, 1, 1, 0], "title": ["blå", "a longer one", None, ""]})
+    frame.to_parquet(tmp_path / "samples.parquet")
+    loaded = load_samples(tmp_path)
+    assert (loaded.modalities[0].kind, loaded.modalities[0].bands) == ("text", 5)
+    assert decode_texts(loaded.samples.values["title"]) == ["blå", "a lon", "", ""]
+    assert loaded.samples.available["title"].tolist() == [True, True, False, False]
+    for wrong, says in (([1, 2, 3, 4], "row 0 is 1, a int"), (["a", "b\0", "c", "d"], "text 1 holds a NUL")):
+        frame.assign(title=wrong).to_parquet(tmp_path / "samples.parquet")
+        with pytest.raises(DataError, match=f"samples.parquet: 'title': {says}"):
+            load_samples(tmp_path)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float64])
+def test_a_text_as_an_array_of_bytes(tmp_path: Path, dtype: type) -> None:
+    (tmp_path / "samples.toml").write_text(TEXT)
+    title = np.array([list(b"red\0\0"), list(b"\0\0\0\0\0")], dtype=dtype)
+    np.savez(tmp_path / "samples.npz", labels=np.array([0, 1]), values_title=title)
+    loaded = load_samples(tmp_path)
+    assert decode_texts(loaded.samples.values["title"]) == ["red", ""]
+    assert loaded.samples.available["title"].tolist() == [True, False]
+    np.savez(tmp_path / "samples.npz", labels=np.array([0, 1]), values_title=np.array(["red", "blue"]))
+    with pytest.raises(DataError, match=r"type <U4; it must hold numbers, a text its bytes"):
+        load_samples(tmp_path)
+    np.savez(tmp_path / "samples.npz", labels=np.array([0, 1]), values_title=np.full((2, 5), 200, dtype=dtype))
+    with pytest.raises(DataError, match=r"samples\.npz: values_title: text 0 is not UTF-8"):
+        load_samples(tmp_path)
+    hidden = np.array([[200.0] * 5, [np.nan] * 5])
+    np.savez(tmp_path / "samples.npz", labels=np.array([0, 1]), values_title=hidden, available_title=np.zeros(2, bool))
+    assert not load_samples(tmp_path).samples.available["title"].any()
+
+
+def test_band_names_are_one_per_band(tmp_path: Path) -> None:
+    toml = 'name = "p"\nclasses = ["a"]\n[modalities.x]\nkind = "vector"\nbands = 2\nband_names = ["VV"]\n'
+    (tmp_path / "samples.toml").write_text(toml)
+    np.savez(tmp_path / "samples.npz", labels=np.zeros(3, int), values_x=np.zeros((3, 2)))
+    with pytest.raises(UsageError, match="2 bands and 1 band names"):
+        load_samples(tmp_path)
+    (tmp_path / "samples.toml").write_text(toml.replace('["VV"]', '["VV", "VH"]'))
+    assert load_samples(tmp_path).modalities[0].band_names == ("VV", "VH")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ features; one model then serves every combination. "complete": trained once, on 
 
 Features of a pixel: its values, and mean and standard deviation over the available pixels of the 7 x 7 around it
 (spectra with more than 30 bands: the unit spectrum, and the neighbourhood of eight of its bands). Of a sample: all
-values. A missing value is 0 for the forest (the mask tells it) and NaN for the boosted trees, which know it.
+values; of a text, how often its words fall into each of 256 hashed bins, which needs no vocabulary and so learns nothing
+from the test. A missing value is 0 for the forest (the mask tells it) and NaN for the boosted trees, which know it.
 """
 
 from __future__ import annotations
@@ -18,15 +19,18 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.feature_extraction.text import HashingVectorizer
 
 from mamol.data.dataset import UNLABELLED, Dataset, Scene, class_names, modality_names
 from mamol.data.split import TRAIN, Split
+from mamol.data.texts import decode_texts
 from mamol.errors import AllModalitiesMissing, UsageError, unknown
 from mamol.modality import Batch, patterns
 from mamol.seed import generator
 
 NEIGHBOURHOOD = 7
 SPECTRUM = 30
+WORD_BINS = 256
 MOST_PER_TILE = 400
 REGIMES = ("every", "complete", "per-pattern")
 Estimator = RandomForestClassifier | HistGradientBoostingClassifier
@@ -43,14 +47,28 @@ class ForestSettings:
     jobs: int = 2
 
 
+@dataclass(frozen=True)
+class TableLayout:
+    """What rows and features are made of: the modalities in order, which are texts, one row per pixel or per sample."""
+
+    order: tuple[str, ...]
+    texts: tuple[str, ...]
+    per_pixel: bool
+
+
 @dataclass
 class TreePredictor:
     """Fitted trees behind the Predictor interface; `models` has one entry per pattern, or one under ()."""
 
     models: dict[tuple[str, ...], Estimator]
-    modalities: tuple[str, ...]
+    layout: TableLayout
     classes: tuple[str, ...]
     settings: ForestSettings
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Return the modalities it was trained on, in order."""
+        return self.layout.order
 
     def predict(self, batch: Batch) -> np.ndarray:
         """Return probabilities (B, K), or (B, K, H, W) for grids; NaN where a pixel has nothing.
@@ -69,7 +87,7 @@ class TreePredictor:
         whole = batch.pattern(order)
         if not whole.any(axis=1).all():
             raise AllModalitiesMissing(f"sample {int(np.argmin(whole.any(axis=1)))} of the batch has no modality present.")
-        features, present, shape = batch_features(batch, self.modalities)
+        features, present, shape = batch_features(batch, self.layout)
         out = np.full((len(present), len(self.classes)), np.nan, dtype=np.float32)
         for row in np.unique(present, axis=0):
             if row.any():
@@ -99,7 +117,9 @@ def fit_trees(dataset: Dataset, split: Split, settings: ForestSettings | None = 
     if settings.regime not in REGIMES:
         raise unknown("regime", settings.regime, REGIMES)
     names = modality_names(dataset)
-    features, present, labels = _training_table(dataset, split, settings.seed)
+    texts = tuple(m.name for m in dataset.modalities if m.kind == "text")
+    layout = TableLayout(names, texts, isinstance(dataset, Scene))
+    features, present, labels = _training_table(dataset, split, layout, settings.seed)
     wanted = [names] if settings.regime == "complete" else patterns(names)
     parts: dict[tuple[str, ...], tuple[np.ndarray, np.ndarray]] = {}
     for pattern in wanted:
@@ -116,18 +136,18 @@ def fit_trees(dataset: Dataset, split: Split, settings: ForestSettings | None = 
     else:
         x = np.concatenate([x for x, _ in parts.values()])
         models = {(): make(settings).fit(x, np.concatenate([y for _, y in parts.values()]))}
-    return TreePredictor(models, names, class_names(dataset), settings)
+    return TreePredictor(models, layout, class_names(dataset), settings)
 
 
-def batch_features(batch: Batch, order: tuple[str, ...]) -> tuple[dict[str, np.ndarray], np.ndarray, tuple[int, ...]]:
+def batch_features(batch: Batch, layout: TableLayout) -> tuple[dict[str, np.ndarray], np.ndarray, tuple[int, ...]]:
     """Return features per modality (n, f), availability (n, M) and the shape that the n rows came from.
 
-    For grids n = B * H * W and the shape is (B, H, W); for samples n = B, and a series' steps that are not available
-    are NaN.
+    For the pixels of a scene n = B * H * W and the shape is (B, H, W); for samples n = B, whatever a sample is made of,
+    and what is not available (a sample, steps of a series, pixels of a grid) is NaN.
     """
-    some = batch.values[order[0]]
-    if all(batch.values[m].ndim == 4 for m in order):
-        shape = (len(batch), *some.shape[2:])
+    order = layout.order
+    if layout.per_pixel:
+        shape = (len(batch), *batch.values[order[0]].shape[2:])
         features = {
             m: np.concatenate([_pixel_features(v, a) for v, a in zip(batch.values[m], batch.available[m], strict=True)])
             for m in order
@@ -135,9 +155,22 @@ def batch_features(batch: Batch, order: tuple[str, ...]) -> tuple[dict[str, np.n
         return features, np.stack([batch.available[m].ravel() for m in order], axis=1), shape
     features = {}
     for m in order:
+        if m in layout.texts:
+            features[m] = _word_counts(batch.values[m], batch.available[m])
+            continue
         seen = np.expand_dims(batch.available[m], 1)
         features[m] = np.where(seen, batch.values[m], np.nan).reshape(len(batch), -1).astype(np.float32)
     return features, batch.pattern(order), (len(batch),)
+
+
+def _word_counts(values: np.ndarray, available: np.ndarray) -> np.ndarray:
+    """Return how many words of each text fall into each bin, float32 (n, WORD_BINS); NaN for a text that is not available."""
+    counts = np.full((len(values), WORD_BINS), np.nan, dtype=np.float32)
+    if available.any():
+        # Bins add up (no alternating sign) and keep their scale (no norm): they are counts.
+        hashing = HashingVectorizer(n_features=WORD_BINS, alternate_sign=False, norm=None)
+        counts[available] = hashing.transform(decode_texts(values[available])).toarray()
+    return counts
 
 
 def _pixel_features(values: np.ndarray, available: np.ndarray) -> np.ndarray:
@@ -165,12 +198,13 @@ def _table(features: dict[str, np.ndarray], row: np.ndarray, order: tuple[str, .
     return table if kind == "boosted" else np.nan_to_num(table, nan=0.0)
 
 
-def _training_table(dataset: Dataset, split: Split, seed: int) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+def _training_table(
+    dataset: Dataset, split: Split, layout: TableLayout, seed: int
+) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
     """Return features per modality (n, f), availability (n, M) and labels (n,) of the training places."""
-    names = modality_names(dataset)
     if not isinstance(dataset, Scene):
         rows = np.flatnonzero((split.roles[0] == TRAIN) & (dataset.labels != UNLABELLED))
-        features, present, _ = batch_features(dataset.samples.take(rows), names)
+        features, present, _ = batch_features(dataset.samples.take(rows), layout)
         return features, present, dataset.labels[rows]
     # One large tile may give as many rows as many small ones together.
     most = max(MOST_PER_TILE, 40_000 // len(dataset.tiles))
@@ -179,9 +213,9 @@ def _training_table(dataset: Dataset, split: Split, seed: int) -> tuple[dict[str
         places = np.flatnonzero(((role == TRAIN) & (tile.labels != UNLABELLED)).ravel())
         if len(places):
             chosen = np.sort(generator(seed, "forest", i).permutation(places)[:most])
-            features, present, _ = batch_features(tile.batch(), names)
+            features, present, _ = batch_features(tile.batch(), layout)
             found.append(({m: f[chosen] for m, f in features.items()}, present[chosen], tile.labels.ravel()[chosen]))
-    joined = {m: np.concatenate([f[m] for f, _, _ in found]) for m in names}
+    joined = {m: np.concatenate([f[m] for f, _, _ in found]) for m in layout.order}
     return joined, np.concatenate([p for _, p, _ in found]), np.concatenate([y for _, _, y in found])
 
 

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-from mamol.errors import DataError
+from mamol.errors import DataError, unknown
 from mamol.files import must_exist
 
 
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Return every array of an npz file; raises FileMissing, and DataError if it cannot be read."""
+def read_arrays(path: Path, needed: Iterable[str] = ()) -> dict[str, np.ndarray]:
+    """Return every array of an npz file; raises FileMissing, DataError if it cannot be read, UnknownName without a needed one."""
     must_exist(path, "data file")
     try:
         # Opened here, not by numpy: a broken archive is then closed too.
         with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as file:
-            return {k: file[k] for k in file.files}
+            arrays = {k: file[k] for k in file.files}
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} cannot be read ({error}); it may be truncated, or hold Python objects.") from error
+    for key in needed:
+        if key not in arrays:
+            raise unknown(f"array in {path.name}", key, arrays)
+    return arrays

@@ -3,14 +3,15 @@
     name = "my points"
     classes = ["maize", "wheat"]
     [modalities.s2]
-    kind = "series"          # grid (n, C, H, W), series (n, C, T), vector (n, C) or text (n, C): UTF-8 bytes, 0 pads
-    bands = 9
-    band_names = ["B2", ...] # optional: for a backbone that knows bands by name
+    kind = "series"          # grid (n, C, H, W), series (n, C, T), vector (n, C) or text (n, C)
+    bands = 9                # of a text: how many bytes it may have
+    band_names = ["B2", ...] # optional, one per band: for a backbone that knows bands by name
 
 samples.npz holds values_<modality>, available_<modality> (optional; NaN means missing anyway), labels (integers from
-0, -1 unlabelled) and groups (optional text; samples of one group stay on one side of a split).
+0, -1 unlabelled) and groups (optional text; samples of one group stay on one side of a split). A text is its UTF-8
+bytes, zeros to the end (mamol.data.texts.encode_texts), as whole numbers or float.
 samples.parquet holds one row per sample: the columns label and group, and a list column per modality, row-major in the
-shape of one sample; a text is a column of strings.
+shape of one sample; a text is a column of strings, cut to `bands` bytes. An empty text is not available.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mamol.data.arrays import read_arrays
 from mamol.data.dataset import UNLABELLED, SampleSet, class_names, classes_from
-from mamol.data.texts import encode_texts
+from mamol.data.texts import decode_texts, encode_texts
 from mamol.errors import ConfigError, DataError, FileMissing, unknown
 from mamol.files import atomic, must_exist, sha256_file
 from mamol.modality import AXES, Batch, Modality
@@ -80,7 +81,7 @@ def load_samples(folder: Path) -> SampleSet:
     values: dict[str, np.ndarray] = {}
     available: dict[str, np.ndarray] = {}
     for name, m in spec.modalities.items():
-        value = arrays[f"values_{name}"].astype(np.float32)
+        value = _numbers(arrays[f"values_{name}"], f"{table}: values_{name}")
         if value.ndim != AXES[m.kind] or value.shape[1] != m.bands or len(value) != len(labels):
             raise DataError(
                 f"{table}: values_{name} has shape {value.shape}; a {m.kind} of {m.bands} bands for {len(labels)} labels "
@@ -89,6 +90,8 @@ def load_samples(folder: Path) -> SampleSet:
         there = np.asarray(np.isfinite(value).all(axis=1))
         if f"available_{name}" in arrays:
             there &= arrays[f"available_{name}"].astype(bool)
+        if m.kind == "text":
+            there &= _says_something(np.where(there[:, None], value, 0), f"{table}: values_{name}")
         values[name] = np.where(np.expand_dims(there, 1), value, 0).astype(np.float32)
         available[name] = there
         length = value.shape[2] if m.kind == "series" else 1
@@ -107,12 +110,12 @@ def write_samples(dataset: SampleSet, folder: Path, overwrite: bool = False) -> 
     arrays |= {f"available_{m}": a for m, a in dataset.samples.available.items()}
     arrays |= {"labels": dataset.labels, "groups": dataset.groups.astype(str)}
     lines = [
-        f'name = "{dataset.name}"',
-        f"classes = [{', '.join(repr(c) for c in class_names(dataset))}]".replace("'", '"'),
+        f"name = {_quoted(dataset.name)}",
+        f"classes = {_quoted(class_names(dataset))}",
     ]
     for m in dataset.modalities:
-        lines += ["", f"[modalities.{m.name}]", f'kind = "{m.kind}"', f"bands = {m.bands}", f'unit = "{m.unit}"']
-        lines += [f"band_names = {json.dumps(m.band_names)}"] if m.band_names else []
+        lines += ["", f"[modalities.{m.name}]", f'kind = "{m.kind}"', f"bands = {m.bands}", f"unit = {_quoted(m.unit)}"]
+        lines += [f"band_names = {_quoted(m.band_names)}"] if m.band_names else []
     with atomic(folder, overwrite) as partial:
         partial.mkdir(parents=True)
         (partial / "samples.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -134,11 +137,7 @@ def _read_spec(path: Path) -> SamplesSpec:
 
 
 def _from_npz(path: Path, spec: SamplesSpec) -> dict[str, np.ndarray]:
-    arrays = read_arrays(path)
-    for key in ["labels", *(f"values_{m}" for m in spec.modalities)]:
-        if key not in arrays:
-            raise unknown(f"array in {path.name}", key, arrays)
-    return arrays
+    return read_arrays(path, ["labels", *(f"values_{m}" for m in spec.modalities)])
 
 
 def _from_parquet(path: Path, spec: SamplesSpec) -> dict[str, np.ndarray]:
@@ -156,8 +155,7 @@ def _from_parquet(path: Path, spec: SamplesSpec) -> dict[str, np.ndarray]:
         size = int(np.prod(m.shape()))
         empty = np.full(size, np.nan, dtype=np.float32)
         if m.kind == "text":
-            arrays[f"values_{name}"] = encode_texts(frame[name].fillna("").astype(str).tolist(), m.bands)
-            arrays[f"available_{name}"] = frame[name].notna().to_numpy()
+            arrays[f"values_{name}"] = _encoded(frame[name], m.bands, f"{path}: '{name}'")
             continue
         rows = [empty if v is None else np.asarray(v, dtype=np.float32).ravel() for v in frame[name]]
         wrong = [i for i, r in enumerate(rows) if len(r) != size]
@@ -165,6 +163,40 @@ def _from_parquet(path: Path, spec: SamplesSpec) -> dict[str, np.ndarray]:
             raise DataError(f"{path}: row {wrong[0]} of '{name}' has {len(rows[wrong[0]])} values; a sample has {size}.")
         arrays[f"values_{name}"] = np.stack(rows).reshape(len(rows), *m.shape())
     return arrays
+
+
+def _encoded(column: pd.Series, length: int, where: str) -> np.ndarray:
+    """Return the bytes of a column of strings, (n, length); a missing one is empty."""
+    texts = ["" if absent else text for text, absent in zip(column, column.isna(), strict=True)]
+    for i, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise DataError(f"{where}: row {i} is {text!r}, a {type(text).__name__}; a text modality needs strings.")
+    try:
+        return encode_texts(texts, length)
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from error
+
+
+def _numbers(raw: np.ndarray, where: str) -> np.ndarray:
+    if raw.dtype.kind not in "buif":
+        raise DataError(
+            f"{where} is of type {raw.dtype}; it must hold numbers, a text its bytes (mamol.data.texts.encode_texts)."
+        )
+    return raw.astype(np.float32)
+
+
+def _says_something(values: np.ndarray, where: str) -> np.ndarray:
+    """Return which texts (n, L) are not empty, bool (n,); raises DataError if one is not UTF-8."""
+    try:
+        decode_texts(values)
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from error
+    return np.asarray(values.any(axis=1))
+
+
+def _quoted(value: str | tuple[str, ...]) -> str:
+    """Write text or a list of texts for TOML, which takes what JSON writes."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _labels(raw: np.ndarray, spec: SamplesSpec, path: Path) -> np.ndarray:

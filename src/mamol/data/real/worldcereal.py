@@ -69,7 +69,7 @@ def load_worldcereal(folder: Path, modalities: int = 3) -> SampleSet:
     aux[:, 0], aux[:, 1] = np.log1p(np.maximum(aux[:, 0], 0) / 100), aux[:, 1] / 100
     values = {"s1": s1, "s2": s2 / 10_000, "aux": aux}
     if modalities == 4:
-        values |= {"weather": aux[:, :2], "terrain": aux[:, 2:].mean(axis=2)}
+        values |= {"weather": aux[:, :2], "terrain": aux[:, 2:, 0]}  # the same each month
         del values["aux"]
     available = {m: np.isfinite(v).all(axis=1) for m, v in values.items()}
     values = {m: np.where(available[m][:, None], v, 0).astype(np.float32) for m, v in values.items()}
