@@ -3,8 +3,8 @@
     python benchmarks/run.py                                all experiments whose data are here, seeds 0 to 2
     python benchmarks/run.py idtrees/mamol --seed 0         one
 
-An experiment is benchmarks/experiments/<data set>/<method>.toml and holds only what differs from the defaults, or from
-the shipped configuration that `base` names; a [baseline] table makes it a tree baseline.
+An experiment is benchmarks/experiments/<data set>/<method>.toml: a configuration as `mamol train --config` takes it, only
+what differs from the defaults or from its `base`; a [baseline] table makes it a tree baseline.
 Its record is benchmarks/results/<data set>-<method>-<split>-<seed>.json; records are never edited. A killed training
 run lies in benchmarks/work/ and is resumed.
 """
@@ -22,7 +22,8 @@ from typing import Any
 
 from mamol.api import TrainOptions, train_model
 from mamol.baselines.forest import ForestSettings, fit_trees
-from mamol.config import build_config, load_config
+from mamol.config import Config
+from mamol.configs import load_config
 from mamol.data.catalog import load_dataset
 from mamol.data.dataset import Dataset
 from mamol.data.split import Split, make_split
@@ -51,13 +52,9 @@ def show(what: str, done: int, total: int, note: str) -> None:
 
 
 def run_mamol(
-    dataset: Dataset, split: Split, tree: dict[str, Any], seed: int, work: Path
+    dataset: Dataset, split: Split, config: Config, seed: int, work: Path
 ) -> tuple[dict[str, Any], dict[str, Any], float]:
     """Train (or resume) and score; return the configuration, the scores and the seconds of training."""
-    base = load_config(tree.pop("base", None)).model_dump(mode="json")
-    for section, values in tree.items():
-        base.setdefault(section, {}).update(values)
-    config = build_config(base)
     predictor = train_model(dataset, work, TrainOptions(config, split=split.kind, seed=seed, resume=work.exists()), show)
     document = read_run(work)
     keep = ("best_score", "best_step", "rows", "seconds")
@@ -83,7 +80,8 @@ def run_one(experiment: Experiment, seed: int, kind: str) -> None:
     record = HERE / "results" / f"{name}-{method}-{kind}-{seed}.json"
     if record.exists():
         return
-    tree = tomllib.loads((HERE / "experiments" / name / f"{method}.toml").read_text(encoding="utf-8"))
+    file = HERE / "experiments" / name / f"{method}.toml"
+    tree = tomllib.loads(file.read_text(encoding="utf-8"))
     try:
         dataset = load_dataset(name)
     except FileMissing as error:
@@ -92,8 +90,10 @@ def run_one(experiment: Experiment, seed: int, kind: str) -> None:
     print(f"{name}/{method} {kind} split, seed {seed}", flush=True)
     split = make_split(dataset, kind, seed)
     work = HERE / "work" / record.stem
-    trees = "baseline" in tree
-    config, result, seconds = run_trees(dataset, split, tree, seed) if trees else run_mamol(dataset, split, tree, seed, work)
+    if "baseline" in tree:
+        config, result, seconds = run_trees(dataset, split, tree, seed)
+    else:
+        config, result, seconds = run_mamol(dataset, split, load_config(file), seed, work)
     command = f"python benchmarks/run.py {name}/{method} --seed {seed} --split {kind}"
     write_record(record, make_record(method, config, result, dataset.provenance, seconds, command))
     shutil.rmtree(work, ignore_errors=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from mamol.config import Config, build_config
+from mamol.config import Config
+from mamol.configs import build_config
 from mamol.data.dataset import SampleSet, Scene, Tile, classes_from
 from mamol.modality import Batch, Modality
 

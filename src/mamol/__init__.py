@@ -35,7 +35,7 @@ _HOMES = {
     "make_scene": "mamol.data.synthetic",
     "write_scene": "mamol.data.synthetic",
     "write_samples": "mamol.data.samples",
-    "load_config": "mamol.config",
+    "load_config": "mamol.configs",
     "make_split": "mamol.data.split",
     "score": "mamol.evaluate.score",
     "fit_trees": "mamol.baselines.forest",

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from mamol.baselines.forest import ForestSettings, fit_trees
-from mamol.config import Config, load_config
+from mamol.config import Config
+from mamol.configs import load_config
 from mamol.data.catalog import CATALOG, load_dataset, open_reader
 from mamol.data.dataset import UNLABELLED, Dataset, Scene, label_arrays, modality_names
 from mamol.data.reader import MemoryReader

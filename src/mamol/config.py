@@ -1,20 +1,14 @@
 """Every setting of a run, with its default: the only home of a default.
 
-A run is one TOML file (only what differs) plus `--set section.key=value`. Unknown keys are errors that name the
-nearest known one. The resolved configuration lies beside every checkpoint and record.
+A run is one TOML file (only what differs) plus `--set section.key=value`, read by `mamol.configs`. The resolved
+configuration lies beside every checkpoint and record.
 """
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Mapping, Sequence
-from importlib import resources
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-
-from mamol.errors import ConfigError, FileMissing, unknown
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Unit = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
@@ -225,76 +219,3 @@ class Config(Section):
         ):
             raise ValueError(f"experts.layers {list(self.experts.layers)} must lie in 0..{self.backbone.depth - 1}")
         return self
-
-
-def load_config(file: Path | str | None = None, overrides: Sequence[str] = (), base: Mapping[str, Any] | None = None) -> Config:
-    """Read a configuration: defaults, then `base`, then the TOML `file` (a path or a shipped name), then overrides.
-
-    `overrides` are "section.key=value" with a TOML value (a bare word counts as a string). Raises ConfigError,
-    UnknownName and FileMissing.
-    """
-    tree: dict[str, Any] = {s: dict(v) for s, v in (base or {}).items()}
-    if file is not None:
-        _merge(tree, _read_toml(file))
-    for item in overrides:
-        key, equals, text = item.partition("=")
-        parts = key.strip().split(".")
-        if not equals or len(parts) != 2:
-            raise ConfigError(f"--set takes section.key=value, for example train.steps=500; got '{item}'.")
-        _merge(tree, {parts[0]: {parts[1]: _toml_value(text.strip())}})
-    return build_config(tree)
-
-
-def build_config(tree: Mapping[str, Any]) -> Config:
-    """Validate a nested mapping into a Config; raises UnknownName on an unknown key, ConfigError on a bad value."""
-    sections: dict[str, Any] = dict(Config.model_fields)
-    for section, values in tree.items():
-        if section not in sections:
-            raise unknown("section", section, sections)
-        if not isinstance(values, Mapping):
-            raise ConfigError(f"[{section}] must be a table of settings; got {values!r}.")
-        known = sections[section].annotation.model_fields
-        for key in values:
-            if key not in known:
-                raise unknown(f"key in [{section}]", key, known)
-    try:
-        return Config.model_validate(tree)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(p) for p in first["loc"]) or "configuration"
-        raise ConfigError(f"{where}: {first['msg']}; got {first['input']!r}.") from None
-
-
-def shipped_configs() -> list[str]:
-    """List the configurations that come with the package, such as "mamol-paper"."""
-    folder = resources.files("mamol") / "configs"
-    return sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml"))
-
-
-def _read_toml(file: Path | str) -> dict[str, Any]:
-    path = Path(file)
-    if not path.exists() and path.suffix == "" and path.name in shipped_configs():
-        text = (resources.files("mamol") / "configs" / f"{path.name}.toml").read_text(encoding="utf-8")
-    elif path.is_file():
-        text = path.read_text(encoding="utf-8")
-    else:
-        raise FileMissing(f"configuration not found: {path}. Give a TOML file or one of: {', '.join(shipped_configs())}.")
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}.") from None
-
-
-def _toml_value(text: str) -> Any:
-    try:
-        return tomllib.loads(f"v = {text}")["v"]
-    except tomllib.TOMLDecodeError:
-        return text
-
-
-def _merge(tree: dict[str, Any], more: Mapping[str, Any]) -> None:
-    for section, values in more.items():
-        if isinstance(values, Mapping) and isinstance(tree.get(section, {}), dict):
-            tree.setdefault(section, {}).update(values)
-        else:
-            tree[section] = values

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from made import MODALITIES, made_samples, tiny_config
-from mamol.config import Config, load_config, shipped_configs
+from mamol.config import Config
+from mamol.configs import load_config, shipped_configs
 from mamol.errors import AllModalitiesMissing
 from mamol.modality import patterns
 from mamol.model.classifier import Classifier, InputShape
