@@ -8,10 +8,10 @@ export MAMOL_DATA ?= $(if $(wildcard ../shared/data),$(abspath ../shared/data),)
 export MAMOL_WEIGHTS ?= $(if $(wildcard ../shared/weights),$(abspath ../shared/weights),)
 DEMO ?= demo
 
-.PHONY: help install demo test check lint types tables docs bench clean
+.PHONY: help install demo test check lint types tables docs bench bench-speed clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*##/ {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*##/ {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(VENV)/installed ## a virtual environment with mamol and its tools in .venv
 
@@ -47,6 +47,9 @@ docs: install ## write docs/cli.md from the command line's help
 
 bench: install ## run every experiment that has no record yet (hours; stop and start as you like)
 	$(BIN)/python benchmarks/run.py
+
+bench-speed: install ## measure what the mixture costs, as ratios in one run (a quarter of an hour on an idle machine)
+	$(BIN)/python benchmarks/speed.py
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build src/*.egg-info

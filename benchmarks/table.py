@@ -8,6 +8,7 @@ A table stands between `<!-- table NAME -->` and `<!-- end table -->`.
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -20,9 +21,13 @@ from mamol.evaluate.report import pattern_name
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-FILES = ("README.md", "docs/results.md")
+FILES = ("README.md", "docs/results.md", "docs/speed.md")
 SETS = ("worldcereal-canada", "bigearthnet-s1s2", "idtrees")
 METHODS = {"mamol": "MaMOL", "forest": "random forest", "boosted": "boosted trees"}
+WAYS = {"mamol": "MaMOL", "lora": "LoRA, equal weights", "full": "whole network", "head": "head only"}
+PRETRAINED = {"worldcereal-canada": "galileo", "fashion-products": "vit"}
+BACKBONES = {"vit-s14": "ViT-S/14", "vit-b": "ViT-B/14", "galileo-nano": "Galileo nano", "scene": "scene"}
+KEYS = ("mean_oa", "mean_aa", "worst_oa")
 BLOCK = re.compile(r"(<!-- table (\w+) -->\n)(.*?)(<!-- end table -->)", re.DOTALL)
 Records = dict[tuple[str, str], dict[int, dict[str, Any]]]
 
@@ -41,49 +46,128 @@ def _cell(runs: dict[int, dict[str, Any]], key: str) -> str:
     return str(mean_interval([r["result"][key] for r in runs.values()])) if runs else "-"
 
 
+def _rows(records: Records, name: str, methods: dict[str, str]) -> list[str]:
+    """One row a method: seeds, mean OA, mean AA, worst OA."""
+    found = ((title, records.get((name, method), {})) for method, title in methods.items())
+    return [f"| {name} | {t} | {len(r)} | {' | '.join(_cell(r, k) for k in KEYS)} |" for t, r in found if r]
+
+
+def _paired(records: Records, name: str, methods: dict[str, str]) -> list[str]:
+    """One row a method: the first method minus it on the same seeds."""
+    first, *others = methods
+    ours, rows = records.get((name, first), {}), []
+    for method in others:
+        theirs = records.get((name, method), {})
+        seeds = sorted(set(ours) & set(theirs))
+        if len(seeds) > 1:
+            found = [paired_interval(*([r[s]["result"][k] for s in seeds] for r in (ours, theirs))) for k in KEYS]
+            cells = [f"{f.mean:+.1f} [{f.low:+.1f}, {f.high:+.1f}]" for f in found]
+            rows.append(f"| {name} | {methods[method]} | {len(seeds)} | {' | '.join(cells)} |")
+    return rows
+
+
+MAIN_HEAD = ["| data set | method | seeds | mean OA | mean AA | worst OA |", "|---|---|---:|---:|---:|---:|"]
+PAIRED_HEAD = ["| data set | against | seeds | mean OA | mean AA | worst OA |", "|---|---|---:|---:|---:|---:|"]
+PAIRED_NOTE = "Differences MaMOL minus the other in points, paired by seed, with the 95 % interval."
+
+
 def main_table(records: Records) -> str:
     """Mean over patterns of OA and AA, worst pattern, per data set and method."""
-    rows = ["| data set | method | seeds | mean OA | mean AA | worst OA |", "|---|---|---:|---:|---:|---:|"]
-    for name in SETS:
-        for method, title in METHODS.items():
-            runs = records.get((name, method), {})
-            if runs:
-                cells = [_cell(runs, k) for k in ("mean_oa", "mean_aa", "worst_oa")]
-                rows.append(f"| {name} | {title} | {len(runs)} | {' | '.join(cells)} |")
+    rows = [row for name in SETS for row in _rows(records, name, METHODS)]
     note = (
         "Percent, mean ± half of the 95 % interval over the seeds (fold, initial weights, missing tables), block split, "
         "one model per method for all patterns. It does not show other data, other splits, or methods that are not listed; "
         "with three seeds the intervals are wide."
     )
-    return "\n".join([*rows, "", note])
+    return "\n".join([*MAIN_HEAD, *rows, "", note])
 
 
 def paired_table(records: Records) -> str:
     """MaMOL minus each baseline on the same seeds."""
-    rows = ["| data set | against | seeds | mean OA | mean AA |", "|---|---|---:|---:|---:|"]
-    for name in SETS:
-        ours = records.get((name, "mamol"), {})
-        for method, title in list(METHODS.items())[1:]:
-            theirs = records.get((name, method), {})
-            seeds = sorted(set(ours) & set(theirs))
-            if seeds:
-                cells = []
-                for key in ("mean_oa", "mean_aa"):
-                    found = paired_interval([ours[s]["result"][key] for s in seeds], [theirs[s]["result"][key] for s in seeds])
-                    cells.append(f"{found.mean:+.1f} [{found.low:+.1f}, {found.high:+.1f}]")
-                rows.append(f"| {name} | {title} | {len(seeds)} | {' | '.join(cells)} |")
-    return "\n".join([*rows, "", "Differences MaMOL minus baseline in points, paired by seed, with the 95 % interval."])
+    return "\n".join([*PAIRED_HEAD, *(row for name in SETS for row in _paired(records, name, METHODS)), "", PAIRED_NOTE])
+
+
+def _ways(short: str) -> dict[str, str]:
+    return {f"{short}-{method}": title for method, title in WAYS.items()}
+
+
+def pretrained_table(records: Records) -> str:
+    """The four ways to use a frozen pretrained model, and MaMOL minus each."""
+    rows, pairs = list(MAIN_HEAD), list(PAIRED_HEAD)
+    for name, short in PRETRAINED.items():
+        rows += _rows(records, name, _ways(short))
+        pairs += _paired(records, name, _ways(short))
+    note = (
+        "Percent, mean ± half of the 95 % interval over the seeds, block split, one model per row for all patterns. It does "
+        "not show other backbones, tuned learning rates, or what one network per pattern would reach."
+    )
+    return "\n".join([*rows, "", note, "", *pairs, "", PAIRED_NOTE])
+
+
+def pretrained_patterns_table(records: Records) -> str:
+    """OA / AA per pattern of the four ways."""
+    return _patterns(records, {name: _ways(short) for name, short in PRETRAINED.items()})
+
+
+def pretrained_cost_table(records: Records) -> str:
+    """Trained and frozen weights and the time of the four ways."""
+    rows = ["| data set | method | trained | frozen | training, s |", "|---|---|---:|---:|---:|"]
+    for name, short in PRETRAINED.items():
+        for method, title in _ways(short).items():
+            runs = records.get((name, method), {})
+            if runs:
+                counts = next(iter(runs.values()))["result"]["parameters"]
+                seconds = mean_interval([r["seconds"] for r in runs.values()]).mean
+                rows.append(
+                    f"| {name} | {title} | {_trained(records, name, method, counts):,} | {counts['frozen']:,} | {seconds:.0f} |"
+                )
+    return "\n".join([*rows, "", "The time is a whole training run on one thread of the machine in the record."])
+
+
+def _trained(records: Records, name: str, method: str, counts: dict[str, int]) -> int:
+    """Count what trains; of a whole network that is also what the other ways freeze."""
+    own = sum(v for k, v in counts.items() if k != "frozen")
+    if not method.endswith("-full"):
+        return own
+    other = records.get((name, method.replace("-full", "-head")), {})
+    return own + (next(iter(other.values()))["result"]["parameters"]["frozen"] if other else 0)
+
+
+def speed_table(records: Records) -> str:
+    """Every ratio of the speed benchmark, one column a backbone and device."""
+    found = [json.loads(p.read_text(encoding="utf-8")) for p in sorted((HERE / "speed").glob("*.json"))]
+    found.sort(key=lambda r: (list(BACKBONES).index(r["backbone"]), r["device"]))
+    heads = [f"{BACKBONES[r['backbone']]}, batch {r['batch']}, {r['device']}" for r in found]
+    rows = [f"| ratio | {' | '.join(heads)} |", f"|---|{'---:|' * len(found)}"]
+    for title in found[0]["ratios"]:
+        cells = []
+        for r in found:
+            ratio = r["ratios"][title]
+            interval = f" [{ratio['low']:.2f}, {ratio['high']:.2f}]" if "low" in ratio else ""
+            cells.append(f"{ratio['median']:.2f}{interval}")
+        rows.append(f"| {title} | {' | '.join(cells)} |")
+    rows.append("| frozen model, ms | " + " | ".join(f"{r['milliseconds']['frozen']:.0f}" for r in found) + " |")
+    rows.append(f"| rounds | {' | '.join(str(r['rounds']) for r in found)} |")
+    note = (
+        "Median over the rounds of one run, each variant once a round, with the 95 % bootstrap interval of the median; below 1 "
+        "is less than the reference. It does not show other machines, batch sizes or numbers of experts."
+    )
+    return "\n".join([*rows, "", note])
 
 
 def pattern_table(records: Records) -> str:
     """OA / AA per pattern, mean over the seeds."""
+    return _patterns(records, dict.fromkeys(SETS, METHODS))
+
+
+def _patterns(records: Records, wanted: dict[str, dict[str, str]]) -> str:
     out: list[str] = []
-    for name in SETS:
-        methods = {m: records[name, m] for m in METHODS if (name, m) in records}
+    for name, titles in wanted.items():
+        methods = {m: records[name, m] for m in titles if (name, m) in records}
         if not methods:
             continue
         some = next(iter(next(iter(methods.values())).values()))
-        out += [f"### {name}", "", f"| present | {' | '.join(METHODS[m] for m in methods)} |", f"|---|{'---:|' * len(methods)}"]
+        out += [f"### {name}", "", f"| present | {' | '.join(titles[m] for m in methods)} |", f"|---|{'---:|' * len(methods)}"]
         for i, row in enumerate(some["result"]["patterns"]):
             cells = []
             for runs in methods.values():
@@ -118,6 +202,10 @@ TABLES: dict[str, Callable[[Records], str]] = {
     "paired": paired_table,
     "patterns": pattern_table,
     "cost": cost_table,
+    "pretrained": pretrained_table,
+    "pretrained_patterns": pretrained_patterns_table,
+    "pretrained_cost": pretrained_cost_table,
+    "speed": speed_table,
 }
 
 

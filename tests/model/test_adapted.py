@@ -13,6 +13,7 @@ from torch import nn
 from mamol.config import MixtureConfig, RouterConfig
 from mamol.errors import AllModalitiesMissing, ConfigError, ShapeMismatch, UnknownName, UsageError
 from mamol.modality import patterns
+from mamol.model import beside
 from mamol.model.adapted import Adapted, AdapterSettings, adapt
 from vit import Stranger, stranger
 
@@ -66,6 +67,27 @@ def test_a_batch_of_mixed_patterns_equals_each_sample_alone():
     torch.testing.assert_close(adapted(x, available=MASK), alone(adapted, x))
     with torch.no_grad():
         torch.testing.assert_close(adapted(x, available=MASK), alone(adapted, x))
+
+
+@pytest.mark.parametrize("pays", [0, 10**9], ids=["a weight per sample", "low-rank"])
+def test_long_samples_take_a_weight_of_their_own_pattern(pays: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beside, "GROUPING_PAYS", pays)
+    products = []
+    monkeypatch.setattr(torch, "baddbmm", lambda *a, old=torch.baddbmm: products.append(a) or old(*a))
+    adapted, x = mixed(), inputs()
+    with torch.no_grad():
+        found = adapted(x, available=MASK)
+    assert bool(products) is (pays == 0)
+    torch.testing.assert_close(found, alone(adapted, x), atol=1e-5, rtol=1e-5)
+    adapted.add_modality("sar")
+    for p in adapted.places.parameters():
+        p.data += 0.1 * (p.data == 0)
+    wide = torch.cat([MASK, torch.zeros(6, 1, dtype=torch.bool)], 1)
+    wide[0, 3] = True
+    with torch.no_grad():
+        new = adapted(x, available=wide)
+    assert torch.equal(new[1:], found[1:])
+    assert not torch.equal(new[0], found[0])
 
 
 def test_availability_comes_as_tensor_names_or_mapping():

@@ -221,7 +221,7 @@ class Adapted(nn.Module):
             raise UsageError(f"'{name}' is a {type(old).__name__} with packed weights; it cannot be folded.")
         place = _place(self.places[key])
         new = nn.Linear(old.in_features, old.out_features, old.bias is not None, device=old.weight.device, dtype=old.weight.dtype)
-        new.weight.copy_(place.folded(old, call.scales[place.layer]))
+        new.weight.copy_(place.folded(old, call.scales[place.layer])[0])
         if old.bias is not None:
             new.bias.copy_(old.bias)
         return new

@@ -2,6 +2,7 @@
 
     x ──┬──► frozen ───────────────┬──► y        low-rank:  any mix of patterns, training
         └──► A ─► scale(b) ─► B ───┘             folded:    W(p) x, where one call is one pattern; inference
+                                                 grouped:   W(p_b) x_b per sample, where samples are long; inference
 
 A `Place` holds weights. `Place.bound(frozen, call)` is a shallow copy of it that holds one call's gates, too; views.py
 puts it where the frozen layer was. The gates of sample b scale the columns of A x, so inactive experts add exact zeros.
@@ -16,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mamol.config import MixtureConfig, RouterConfig
@@ -25,6 +26,10 @@ from mamol.model.experts import ExpertBank
 from mamol.model.router import Router
 from mamol.model.views import shallow
 
+GROUPING_PAYS = 60
+"""Multiply-adds of the low-rank path per weight of the frozen layer, per sample, above which a weight per sample is less
+work than the two thin products: measured on layers of width 96 to 384 (docs/decisions/003-any-backbone.md)."""
+
 
 @dataclass(frozen=True)
 class Call:
@@ -32,12 +37,14 @@ class Call:
 
     `present` (rows, M): 0 or 1 per sample, or one row for the whole batch. `static` (rows, E_s): gates of the shared
     and specific experts. `scales[layer]`: per bank, the gates as factors of the columns of A, (rows, R); None leaves a
-    bank out. `folds`: one pattern and no gradients, so that a layer may run W(p) where that is less work.
+    bank out. `index` (B,): the row that each sample takes; None if row b is sample b's, or one row everyone's. `folds`:
+    no gradients and one row a pattern, so that a layer may run W(p) where that is less work.
     """
 
     present: Float[Tensor, "rows M"]
     static: Float[Tensor, "rows E"]
     scales: Mapping[str, Sequence[Tensor | None]]
+    index: Int[Tensor, " B"] | None
     folds: bool
 
 
@@ -103,18 +110,33 @@ class Place(nn.Module):
             return frozen(x)
         if self.router is not None:
             return self._low_rank(x, frozen, self._routed(x, call))
-        scales = call.scales[self.layer]
+        scales, size = call.scales[self.layer], self.d_in * self.d_out
         rows = x.numel() // self.d_in
-        if call.folds and type(frozen) is nn.Linear and rows * (self.d_in + self.d_out) > self.d_in * self.d_out:
-            return nn.functional.linear(x, self.folded(frozen, scales), frozen.bias)
-        return self._low_rank(x, frozen, scales)
+        folds = call.folds and type(frozen) is nn.Linear
+        if call.index is None:
+            if folds and rows * (self.d_in + self.d_out) > size:
+                return nn.functional.linear(x, self.folded(frozen, scales)[0], frozen.bias)
+            return self._low_rank(x, frozen, scales)
+        if x.dim() < 2 or x.shape[0] != call.index.shape[0]:
+            raise _other_batch(x, call.index.shape[0])
+        thin = rows // max(x.shape[0], 1) * self.bank(0).A.shape[0] * (self.d_in + self.d_out)
+        if folds and x.dim() > 2 and thin > GROUPING_PAYS * size:
+            weight = self.folded(frozen, scales)[call.index].transpose(1, 2)
+            out = (
+                torch.bmm(x.flatten(1, -2), weight)
+                if frozen.bias is None
+                else torch.baddbmm(frozen.bias, x.flatten(1, -2), weight)
+            )
+            return out.view(*x.shape[:-1], self.d_out)
+        return self._low_rank(x, frozen, [None if s is None else s[call.index] for s in scales])
 
-    def folded(self, frozen: nn.Linear, scales: Sequence[Tensor | None]) -> Float[Tensor, "d_out d_in"]:
-        """Return W(p) for `scales` of one row per bank."""
-        weight = frozen.weight.to(self.bank(0).B.dtype)
+    def folded(self, frozen: nn.Linear, scales: Sequence[Tensor | None]) -> Float[Tensor, "rows d_out d_in"]:
+        """Return W(p) for every row of `scales`."""
+        weight = frozen.weight.to(self.bank(0).B.dtype)[None]
         for i, scale in enumerate(scales):
             if scale is not None:
-                weight = torch.addmm(weight, self.bank(i).B * scale.reshape(-1), self.bank(i).A)
+                A = self.bank(i).A.expand(len(scale), -1, -1)
+                weight = torch.baddbmm(weight.expand(len(scale), -1, -1), self.bank(i).B * scale[:, None], A)
         return weight.to(frozen.weight.dtype)
 
     def bank(self, i: int) -> ExpertBank:
@@ -167,8 +189,12 @@ def _beside(rows: Tensor, x: Tensor) -> Tensor:
     if rows.dim() == x.dim():
         return rows
     if rows.shape[0] not in (1, x.shape[0]):
-        raise ShapeMismatch(
-            f"an adapted layer got an input of shape {tuple(x.shape)} in a call with availability for {rows.shape[0]} "
-            "samples; its first axis must be the batch. Give one pattern for the call, or leave the layer out."
-        )
+        raise _other_batch(x, rows.shape[0])
     return rows.reshape(rows.shape[0], *[1] * (x.dim() - 2), rows.shape[1])
+
+
+def _other_batch(x: Tensor, samples: int) -> ShapeMismatch:
+    return ShapeMismatch(
+        f"an adapted layer got an input of shape {tuple(x.shape)} in a call with availability for {samples} samples; its "
+        "first axis must be the batch. Give one pattern for the call, or leave the layer out."
+    )

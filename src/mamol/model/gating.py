@@ -56,16 +56,18 @@ class Gating(nn.Module):
     def forward(self, present: Bool[Tensor, "rows M"], like: Place) -> Call:
         """Return what one call tells every layer; `like` is any of the places, for the shape of its banks."""
         traced = torch.compiler.is_compiling()
-        if not traced and not torch.is_grad_enabled() and bool((present == present[:1]).all()):
-            present = present[:1]
+        still = not traced and not torch.is_grad_enabled()
+        by_pattern, index = not (self.experts.has_dynamic and not self.routers), None
+        if still and (by_pattern or bool((present == present[:1]).all())):
+            present, index = torch.unique(present, dim=0, return_inverse=True)
+            index = index if len(present) > 1 else None
         rows = present.float()
         # A modality that was added later and that no sample has must not change a bit: its bank is left out.
         later = [rows[:, i : i + 1] for i in range(self.known, rows.shape[1])]
         kept = [c if traced or bool(c.any()) else None for c in later]
         extra = [None if c is None else column_scale(like.bank(i), c) for i, c in enumerate(kept, 1)]
         scales = {layer: [column_scale(like.bank(0), t), *extra] for layer, t in self._complete(rows).items()}
-        folds = not traced and not torch.is_grad_enabled() and rows.shape[0] == 1
-        return Call(rows, self._static(rows), scales, folds)
+        return Call(rows, self._static(rows), scales, index, folds=still and by_pattern)
 
     def _complete(self, rows: Tensor) -> dict[str, Tensor]:
         """Return tables as wide as the first bank: where routers see content, the place fills in the dynamic gates."""
