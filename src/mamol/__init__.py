@@ -24,7 +24,7 @@ _HOMES = {
     "MapOptions": "mamol.api",
     "adapt": "mamol.model.adapted",
     "Adapted": "mamol.model.adapted",
-    "AdapterSettings": "mamol.model.adapted",
+    "AdapterSettings": "mamol.model.adapter_settings",
     "save_adapter": "mamol.model.adapter_files",
     "load_adapter": "mamol.model.adapter_files",
     "push_adapter": "mamol.model.adapter_files",

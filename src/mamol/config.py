@@ -57,7 +57,7 @@ class BackboneConfig(Section):
     kind: Literal["scene", "galileo-nano", "transformers"] = "scene"
     models: dict[str, str] = {}
     """Of "transformers": a model's name or folder per modality; a modality without one gets tokens of mamol's own."""
-    depths: dict[str, int] = {}
+    depths: dict[str, Positive] = {}
     """Of "transformers": how many layers of a modality's model run; all of them if it is not named."""
     first_month: int = Field(0, ge=0, le=11)
     """Of "galileo-nano": the month of the first time step, 0 is January; a scene is one time step."""
@@ -102,7 +102,7 @@ class MixtureConfig(Section):
     dynamic_rank: Rank = 4
     n_dynamic: int = Field(2, ge=0, le=256)
     top_k: Size = 1
-    alpha: float = Field(16.0, gt=0)
+    alpha: float = Field(16.0, gt=0, allow_inf_nan=False)
     """Scale of an expert of rank r: alpha / r."""
     init_b: Literal["zero", "normal"] = "zero"
     """ "zero": an untrained mixture changes nothing; "normal": as the paper's code."""

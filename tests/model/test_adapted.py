@@ -14,7 +14,8 @@ from mamol.config import MixtureConfig, RouterConfig
 from mamol.errors import AllModalitiesMissing, ConfigError, ShapeMismatch, UnknownName, UsageError
 from mamol.modality import patterns
 from mamol.model import beside
-from mamol.model.adapted import Adapted, AdapterSettings, adapt
+from mamol.model.adapted import Adapted, adapt
+from mamol.model.adapter_settings import AdapterSettings, make_settings, ranks_of
 from vit import Stranger, stranger
 
 SENSORS = ("s1", "s2", "dem")
@@ -55,7 +56,7 @@ def test_gates_follow_the_equation_by_hand():
     adapted = shaken(Adapted(model, AdapterSettings(modalities=("a", "b"), target_modules="0", experts=MixtureConfig(
         shared_rank=1, specific_rank=2, dynamic_rank=0, alpha=6.0))))  # fmt: skip
     x = torch.randn(1, 2)
-    bank = adapted.places["0"].banks[0]
+    bank = adapted.places["/0"].banks[0]
     A, B = bank.A, bank.B
     shared = 6.0 * B[:, :1] @ A[:1]
     b = 3.0 * B[:, 3:5] @ A[3:5]
@@ -286,7 +287,7 @@ def test_modules_to_save_train_in_a_copy():
     adapted(x, available=MASK).sum().backward()
     optimizer.step()
     assert torch.equal(model.classifier.weight, head)
-    assert not torch.equal(adapted.saved["classifier"].weight, head)
+    assert not torch.equal(adapted.saved["/classifier"].weight, head)
     torch.testing.assert_close(adapted.fold(("s1",))(x), adapted(x, available=("s1",)), atol=1e-5, rtol=1e-5)
     with pytest.raises(UsageError, match="one of the two only"):
         adapt(stranger(), SENSORS, ["classifier"], modules_to_save=["classifier"])
@@ -299,7 +300,7 @@ def test_a_modality_that_comes_later_leaves_old_patterns_equal_to_the_bit():
     old = adapted(x, available=MASK)
     adapted.add_modality("sar")
     trains = {n for n, p in adapted.named_parameters() if p.requires_grad}
-    assert all(".banks.1." in n or n.endswith(".added.sar") for n in trains)
+    assert all(".banks.1." in n or n.endswith(".added.for sar") for n in trains)
     optimizer = torch.optim.SGD([p for p in adapted.parameters() if p.requires_grad], lr=0.01)
     wide = torch.cat([MASK, torch.ones(6, 1, dtype=torch.bool)], 1)
     for _ in range(2):
@@ -319,10 +320,10 @@ def test_a_modality_that_comes_later_leaves_old_patterns_equal_to_the_bit():
 
 def test_gates_are_told_per_layer_and_expert():
     gates = mixed().gates(MASK)
-    assert set(gates) == {"0", "1", "2"}
-    assert gates["0"].shape == (6, 6)
-    assert torch.equal(gates["0"][:, 1:4], MASK.float())
-    assert ((gates["1"][:, 4:] > 0).sum(1) == 1).all()
+    assert set(gates) == {"layers.0", "layers.1", "layers.2"}
+    assert gates["layers.0"].shape == (6, 6)
+    assert torch.equal(gates["layers.0"][:, 1:4], MASK.float())
+    assert ((gates["layers.1"][:, 4:] > 0).sum(1) == 1).all()
 
 
 def test_bind_reaches_other_methods_than_forward():
@@ -350,9 +351,179 @@ def test_bad_input_is_refused_in_words():
         adapted(x, available={"s3": torch.ones(6, dtype=torch.bool)})
     with pytest.raises(ShapeMismatch, match="one length"):
         adapted(x, available={"s1": torch.ones(6).bool(), "s2": torch.ones(5).bool()})
-    with pytest.raises(UsageError, match="distinct"):
-        adapt(stranger(), ("a", "a"))
+    with pytest.raises(ShapeMismatch, match="first axis must be the batch"), torch.no_grad():
+        adapted(x, available=torch.ones(4, 3).bool())  # all alike: still told for four
+    for wrong, says in ((None, "NoneType"), (torch.full((6, 3), float("nan")), "nan"), (MASK.int() * 2, "such as 2")):
+        with pytest.raises(UsageError, match=says):
+            adapted(x, available=wrong)
+    assert torch.equal(adapted(x, available=MASK.numpy()), adapted(x, available=MASK.tolist()))
+    for names, says in (
+        (("a", "a"), "distinct"),
+        ((), "distinct"),
+        (("a.b",), "dot"),
+        (("",), "empty"),
+        (None, "None"),
+        ([1], "1"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            make_settings(modalities=names, target_modules="all-linear")
+    with pytest.raises(UsageError, match=r"Write \('image',\)"):
+        adapt(stranger(), "image")
+    for layers, says in (([], "empty"), (9, "layer 9")):
+        with pytest.raises((UsageError, UnknownName), match=says):
+            adapt(stranger(), SENSORS, TARGETS, layers=layers)
     with pytest.raises(UsageError, match="adapted already"):
         adapt(adapted, SENSORS)
-    with pytest.raises(ConfigError, match="rank must be"):
-        adapt(stranger(), SENSORS, rank=0)
+    with pytest.raises(UsageError, match="adapted already"):
+        adapt(adapted.bind(MASK), SENSORS)
+    for rank, says in ((0, "every rank is 0"), (5000, "5000"), (2.5, "2.5"), ((1, 2), "one number or three")):
+        with pytest.raises(ConfigError, match=says):
+            make_settings(modalities=SENSORS, target_modules="all-linear", experts=ranks_of(rank))
+    for name in ("", "a/b"):
+        with pytest.raises(UsageError, match="cannot name"):
+            adapted.add_modality(name)
+    assert adapted.modalities == SENSORS
+
+
+def test_what_fails_leaves_the_model_as_it_came():
+    model = stranger()
+    for wrong in ({"target_modules": ["none"]}, {"modules_to_save": ["none"]}, {"layers": [7]}):
+        with pytest.raises((UnknownName, UsageError)):
+            adapt(model, SENSORS, **wrong)
+        assert all(p.requires_grad for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", ["type", "values", "keys", "train", "naïve é", "a b", "__init__"])
+def test_any_word_names_a_modality_or_a_layer(name: str):
+    adapted, x = mixed(), inputs()
+    adapted.add_modality(name)
+    assert adapted.eval()(x, available=("s1", name)).shape == (6, 3)
+    model = nn.Module()
+    model.values, model.pop = nn.Linear(8, 8), nn.Linear(8, 8)
+    adapted = adapt(model, (name,), ["values"], modules_to_save=["pop"])
+    assert len(adapted.places) == len(adapted.saved) == 1
+
+
+def test_a_forward_replaced_on_the_object_is_refused_and_compile_before_adapt_runs():
+    for broken in ("root", "layer"):
+        model = stranger()
+        part = model if broken == "root" else model.layers[1]
+        part.forward = part.forward
+        with pytest.raises(UsageError, match="Adapt the plain model"):
+            adapt(model, SENSORS, TARGETS)
+    with pytest.raises(UsageError, match="Adapt the plain model"):
+        adapt(torch.compile(stranger(), backend="eager"), SENSORS, TARGETS)
+    model, x = stranger(), inputs()
+    model.compile(backend="eager")
+    adapted = shaken(adapt(model, SENSORS, TARGETS, rank=4))
+    torch.testing.assert_close(adapted(x, available=MASK), mixed()(x, available=MASK))
+
+
+def test_hooks_that_a_call_sets_do_not_stay_in_the_model():
+    class Watching(Stranger):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.seen = []
+            for layer in self.layers:
+                layer.norm.register_forward_hook(lambda *a: self.seen.append(1))
+            out = super().forward(x)
+            assert len(self.seen) == 3
+            return out
+
+    torch.manual_seed(0)
+    model = Watching().eval()
+    adapted = adapt(model, SENSORS, TARGETS, layers=[2])
+    for _ in range(2):
+        adapted(inputs(), available=MASK)
+    assert not any(layer.norm._forward_hooks for layer in model.layers)
+
+
+@pytest.mark.parametrize("kind", ["forward", "pre", "backward"])
+def test_hooks_on_an_adapted_layer_run_on_every_path(kind: str):
+    model, x, calls = stranger(), inputs(), []
+    layer = model.layers[0].query
+    if kind == "forward":
+        layer.register_forward_hook(lambda m, i, o: calls.append(1) or o * 0)
+    elif kind == "pre":
+        layer.register_forward_pre_hook(lambda m, i: calls.append(1) or (i[0] * 0,))
+    else:
+        layer.register_full_backward_hook(lambda m, i, o: calls.append(1))
+    adapted = shaken(adapt(model, SENSORS, TARGETS, rank=4))
+    out = adapted(x.requires_grad_(), available=("s1",))
+    out.sum().backward()
+    assert calls
+    with torch.no_grad():
+        torch.testing.assert_close(adapted(x, available=("s1",)), out, atol=1e-5, rtol=1e-5)
+
+
+def test_a_subclass_of_linear_with_a_forward_of_its_own_runs_and_does_not_fold():
+    class Half(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 0.5 * super().forward(x)
+
+    adapted = shaken(adapt(nn.Sequential(Half(8, 8)), SENSORS))
+    assert adapted(torch.randn(2, 8), available=("s1",)).shape == (2, 8)
+    with pytest.raises(UsageError, match="forward of its own"):
+        adapted.fold(("s1",))
+
+
+def test_running_statistics_of_the_model_rest():
+    model = nn.Sequential(nn.BatchNorm1d(8), nn.Linear(8, 8)).train()
+    adapted, before = adapt(model, SENSORS), model[0].running_mean.clone()
+    adapted.train()
+    adapted(torch.randn(16, 8) + 3, available=SENSORS)
+    assert torch.equal(model[0].running_mean, before)
+    assert adapted.remove()[0].training
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("input", ["pattern", "pattern+content"])
+def test_the_whole_may_be_cast(dtype: torch.dtype, input: str):
+    adapted = shaken(adapt(stranger(), SENSORS, TARGETS, rank=4, router=RouterConfig(input=input))).to(dtype)
+    out = adapted(inputs().to(dtype), available=MASK)
+    assert out.dtype == dtype
+    if input == "pattern":
+        folded = adapted.fold("s2")(inputs().to(dtype))
+        torch.testing.assert_close(folded, adapted(inputs().to(dtype), available="s2"), atol=0.05, rtol=0.05)
+
+
+def test_layers_of_one_number_in_two_towers_have_routers_of_their_own_and_checkpoint_in_the_old_way():
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.left, self.right = stranger(), stranger()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            h = self.left.embed(x.transpose(1, 2)).transpose(1, 2)
+            for layer in (*self.left.layers, *self.right.layers):
+                h = torch.utils.checkpoint.checkpoint(layer, h, use_reentrant=True)
+            return h
+
+    adapted = shaken(adapt(Two(), SENSORS, TARGETS))
+    assert len(adapted.gates(MASK)) == 6
+    adapted(inputs().requires_grad_(), available=MASK).sum().backward()
+    assert all(p.grad is not None for n, p in adapted.named_parameters() if n.endswith("mlp.2.weight"))
+
+
+def test_nested_tensors_of_a_transformer_encoder_are_off():
+    torch.manual_seed(0)
+    model = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 2).eval()
+    adapted = adapt(model, SENSORS, layers=[-1])
+    hidden = torch.tensor([[False, False, True]] * 4)
+    with torch.no_grad():
+        out = adapted(torch.randn(4, 3, 8), src_key_padding_mask=hidden, available=SENSORS)
+    assert out.shape == (4, 3, 8)
+
+
+def test_all_linear_leaves_out_what_is_never_called_and_the_output_layer():
+    names = set(adapt(nn.TransformerEncoderLayer(8, 2, 16), SENSORS).alias)
+    assert names == {"linear1", "linear2"}
+
+    class Language(Stranger):
+        def get_output_embeddings(self) -> nn.Module:
+            return self.layers[0].mlp["fc2"]
+
+    assert "layers.0.mlp.fc2" not in adapt(Language(), SENSORS).alias
+    with pytest.raises(UsageError, match="only Linear layers"):
+        adapt(nn.ModuleDict({"lm_head": nn.Linear(3, 3)}), SENSORS)
+    with pytest.raises(UsageError, match="LazyLinear"):
+        adapt(nn.Sequential(nn.LazyLinear(3)), SENSORS)

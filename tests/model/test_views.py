@@ -17,8 +17,14 @@ def test_a_view_runs_the_replaced_part_and_leaves_the_original_alone():
     assert type(seen) is type(model)
     assert not torch.equal(seen(x), before)
     assert torch.equal(model(x), before)
-    assert seen.layers[0] is model.layers[0]
-    assert seen.layers[1].query is model.layers[1].query
+    assert seen.layers[0].query.weight is model.layers[0].query.weight
+    assert seen.layers[1].query is not model.layers[1].query
+
+
+def test_one_module_under_two_names_stays_one():
+    shared = nn.Linear(3, 3)
+    seen = view(nn.ModuleDict({"a": shared, "b": shared, "c": nn.Linear(3, 3)}), name_tree(["c"]), lambda name, old: Zero())
+    assert seen["a"] is seen["b"]
 
 
 def test_a_view_shares_parameters_and_buffers_as_they_are_now():

@@ -24,33 +24,22 @@ from typing import Any
 import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from mamol.config import MixtureConfig, RouterConfig, Section
-from mamol.errors import ConfigError, UsageError, unknown
+from mamol.config import RouterConfig
+from mamol.errors import UsageError, unknown
+from mamol.model.adapter_settings import AdapterSettings, make_settings, ranks_of, refuse_name
 from mamol.model.beside import Call, Place
 from mamol.model.gating import Available, Gating, presence
-from mamol.model.places import ALL_LINEAR, find_places, layer_number
+from mamol.model.places import ALL_LINEAR, find_places, layer_name
 from mamol.model.views import Tree, name_tree, swap, view
-
-
-class AdapterSettings(Section):
-    """What an adapter is: where it sits and which experts it has. Stored beside its weights."""
-
-    modalities: tuple[str, ...]
-    target_modules: str | tuple[str, ...]
-    layers: tuple[int, ...] | None = None
-    modules_to_save: tuple[str, ...] = ()
-    experts: MixtureConfig = MixtureConfig()
-    router: RouterConfig = RouterConfig()
-    added: tuple[str, ...] = ()
-    """Modalities that were added after the first training, in order; the last ones of `modalities`."""
 
 
 def adapt(
     model: nn.Module,
     modalities: Sequence[str],
     target_modules: str | Sequence[str] = "all-linear",
-    layers: Iterable[int] | None = None,
+    layers: Iterable[int] | int | None = None,
     rank: int | Sequence[int] | None = None,
     modules_to_save: Sequence[str] = (),
     router: RouterConfig | None = None,
@@ -60,20 +49,16 @@ def adapt(
     `modalities`: the names whose availability each call tells. `target_modules`, `layers`: as in PEFT (places.py).
     `rank`: one rank for every expert, or (shared, specific, dynamic); None takes MixtureConfig's. For other settings
     build `Adapted(model, AdapterSettings(...))`. `modules_to_save`: parts of the model that are trained as a whole
-    (its output layer), in a copy. Raises UnknownName for a name that matches nothing, and UsageError.
+    (its output layer), in a copy. Raises UnknownName for a name that matches nothing, ConfigError, and UsageError.
     """
-    experts = MixtureConfig()
-    if rank is not None:
-        ranks = (rank,) * 3 if isinstance(rank, int) else tuple(rank)
-        if len(ranks) != 3 or min(ranks) < 0 or not max(ranks):
-            raise ConfigError(f"rank must be one positive number or three (shared, specific, dynamic); got {rank}.")
-        experts = MixtureConfig(shared_rank=ranks[0], specific_rank=ranks[1], dynamic_rank=ranks[2])
-    settings = AdapterSettings(
-        modalities=tuple(modalities),
-        target_modules=target_modules if isinstance(target_modules, str) else tuple(target_modules),
-        layers=None if layers is None else tuple(layers),
-        modules_to_save=tuple(modules_to_save),
-        experts=experts,
+    if isinstance(modalities, str):
+        raise UsageError(f"modalities must be a sequence of names; got one text, {modalities!r}. Write ({modalities!r},).")
+    settings = make_settings(
+        modalities=modalities,
+        target_modules=target_modules,
+        layers=(layers,) if isinstance(layers, int) else layers,
+        modules_to_save=modules_to_save,
+        experts={} if rank is None else ranks_of(rank),
         router=router or RouterConfig(),
     )
     return Adapted(model, settings)
@@ -84,19 +69,17 @@ class Adapted(nn.Module):
 
     def __init__(self, base: nn.Module, settings: AdapterSettings) -> None:
         super().__init__()
-        names = settings.modalities
-        if not names or len(set(names)) != len(names):
-            raise UsageError(f"modalities must be distinct names, at least one; got {list(names)}.")
-        if isinstance(base, Adapted):
+        if not isinstance(base, nn.Module):
+            raise UsageError(f"a torch.nn.Module can be adapted; got {type(base).__name__}.")
+        if any(isinstance(m, (Adapted, Place)) for m in base.modules()):
             raise UsageError("the model is adapted already; adapt its `base`, or take the mixture off with remove().")
         self.base, self.settings = base, settings
-        first = len(names) - len(settings.added)
+        first = len(settings.modalities) - len(settings.added)
         found = _outside(find_places(base, settings.target_modules, settings.layers), settings)
         self.alias, self.places = _make_places(found, first, settings)
         layers = [_place(p).layer for p in self.places.values()]
         self.gating = Gating(first, layers, settings.experts, settings.router)
         self._was_trainable = {n: p.requires_grad for n, p in base.named_parameters()}
-        base.requires_grad_(False)
         self.saved = nn.ModuleDict({_key(n): _own_copy(base, n) for n in settings.modules_to_save})
         for name in settings.added:
             self._grow(name)
@@ -104,6 +87,8 @@ class Adapted(nn.Module):
         self.places.to(device)
         self.gating.to(device)
         self._lay_out()
+        base.requires_grad_(False)  # last: what fails above leaves the model as it came
+        self._rest_statistics()
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -130,14 +115,15 @@ class Adapted(nn.Module):
     def gates(self, available: Available) -> dict[str, Tensor]:
         """Return the gates per layer, (B, E) in the order shared, specific, dynamic, added; routers that see no content."""
         present = self.presence(available)
-        later = present[:, self.gating.known :].float()
-        return {layer: torch.cat([rows, later], dim=1) for layer, rows in self.gating.tables(present.float()).items()}
+        rows = present.to(_place(next(iter(self.places.values()))).bank(0).A.dtype)
+        later = rows[:, self.gating.known :]
+        return {_name(layer): torch.cat([own, later], dim=1) for layer, own in self.gating.tables(rows).items()}
 
     def presence(self, available: Available) -> Bool[Tensor, "rows M"]:
         """Return the availability as bool (B, M), or (1, M) for one pattern; raises as `forward`."""
         return presence(available, self.modalities, self.gating.device.device)
 
-    def fold(self, pattern: Sequence[str]) -> nn.Module:
+    def fold(self, pattern: str | Sequence[str]) -> nn.Module:
         """Return an ordinary module of the model's own class for one known pattern: W(p) in plain Linear layers.
 
         It shares nothing with this object and costs what the frozen model costs. Raises UsageError if the router sees
@@ -146,9 +132,9 @@ class Adapted(nn.Module):
         if self.settings.router.input != "pattern" and self.settings.experts.has_dynamic:
             raise UsageError(f"the router sees content (router.input = '{self.settings.router.input}'), so nothing folds.")
         with torch.no_grad():
-            call = self._call(tuple(pattern))
+            call = self._call(pattern)
             folded = copy.deepcopy(self.base)
-            swap(folded, self._tree, lambda name, _: self._folded_part(name, call))
+            swap(folded, self._tree, lambda name, own: self._folded_part(name, own, call))
         for name, p in folded.named_parameters():
             p.requires_grad_(self._was_trainable.get(name, True))
         return folded.train(self.base.training)
@@ -156,17 +142,23 @@ class Adapted(nn.Module):
     def remove(self) -> nn.Module:
         """Return the model as it was before `adapt`, to the bit; this object should not be used afterwards."""
         for name, p in self.base.named_parameters():
-            p.requires_grad_(self._was_trainable[name])
+            p.requires_grad_(self._was_trainable.get(name, p.requires_grad))
+        for module in self.base.modules():
+            if isinstance(module, _BatchNorm):
+                module.training = self.base.training
         return self.base
 
     def add_modality(self, name: str) -> None:
         """Take one more modality: only its own experts and router inputs train from here on, all else is frozen.
 
-        Outputs for patterns without it stay equal to the bit. Raises UsageError if the name is taken.
+        Outputs for patterns without it stay equal to the bit. Raises UsageError if the name is taken or none.
         """
         if name in self.modalities:
             raise UsageError(f"'{name}' is one of the modalities already: {', '.join(self.modalities)}.")
-        self.requires_grad_(False)
+        try:
+            refuse_name(name)
+        except (ValueError, AttributeError, TypeError) as error:
+            raise UsageError(f"{error}.") from None
         self.settings = self.settings.model_copy(
             update={"modalities": (*self.modalities, name), "added": (*self.settings.added, name)}
         )
@@ -174,16 +166,30 @@ class Adapted(nn.Module):
         self._lay_out()
 
     def train(self, mode: bool = True) -> Adapted:
-        """Set training mode here, in the model and in the view that torch.compile traces."""
+        """Set training mode here, in the model and in the view that torch.compile traces.
+
+        The running statistics of frozen batch normalisation stay as they are: they belong to the model.
+        """
         super().train(mode)
         for module in self._compiled[0].modules():
             module.training = mode
+        self._rest_statistics()
         return self
 
+    def _rest_statistics(self) -> None:
+        saved = {id(m) for m in self.saved.modules()}
+        for module in (*self.base.modules(), *self._compiled[0].modules()):
+            if isinstance(module, _BatchNorm) and id(module) not in saved:
+                module.training = False
+
     def _grow(self, name: str) -> None:
+        """Freeze what is there and add the parts of one more modality; a gradient that is left could still move it."""
+        for p in (*self.places.parameters(), *self.gating.parameters(), *self.saved.parameters()):
+            p.requires_grad_(False)
+            p.grad = None
         for place in self.places.values():
-            _place(place).grow(_key(name))
-        self.gating.grow(_key(name))
+            _place(place).grow(f"for {name}")
+        self.gating.grow(f"for {name}")
 
     def _lay_out(self) -> None:
         """Make the view that torch.compile traces; in a tuple, so that it is not one more child module."""
@@ -212,19 +218,24 @@ class Adapted(nn.Module):
     def _call(self, available: Available) -> Call:
         return self.gating(self.presence(available), _place(next(iter(self.places.values()))))
 
-    def _folded_part(self, name: str, call: Call) -> nn.Module:
+    def _folded_part(self, name: str, own: nn.Module, call: Call) -> nn.Module:
+        """Return `own`, the copy's layer, with W(p): itself where it is a plain Linear, so that its hooks stay."""
         key = self.alias.get(name)
         if key is None:
             return copy.deepcopy(self.saved[_key(name)])
         old = self.base.get_submodule(name)
         if not isinstance(old, nn.Linear) or old.weight.shape != (old.out_features, old.in_features):
             raise UsageError(f"'{name}' is a {type(old).__name__} with packed weights; it cannot be folded.")
+        if type(old).forward is not nn.Linear.forward:
+            raise UsageError(f"'{name}' is a {type(old).__name__} with a forward of its own; it is no product that folds.")
         place = _place(self.places[key])
-        new = nn.Linear(old.in_features, old.out_features, old.bias is not None, device=old.weight.device, dtype=old.weight.dtype)
-        new.weight.copy_(place.folded(old, call.scales[place.layer])[0])
-        if old.bias is not None:
-            new.bias.copy_(old.bias)
-        return new
+        weight = nn.Parameter(place.folded(old, call.scales[place.layer])[0])
+        if type(own) is not nn.Linear:  # a parametrised weight: what it computes becomes a weight
+            plain = nn.Linear(old.in_features, old.out_features, old.bias is not None, weight.device, weight.dtype)
+            plain.bias = None if old.bias is None else nn.Parameter(old.bias.clone())
+            own = plain
+        own.weight = weight
+        return own
 
 
 def _make_places(found: dict[str, nn.Linear], modalities: int, settings: AdapterSettings) -> tuple[dict[str, str], nn.ModuleDict]:
@@ -235,9 +246,8 @@ def _make_places(found: dict[str, nn.Linear], modalities: int, settings: Adapter
     for name, linear in found.items():
         if id(linear) not in keys:
             keys[id(linear)] = _key(name)
-            number = layer_number(name)
             shape = (linear.in_features, linear.out_features)
-            layer = "rest" if number is None else str(number)
+            layer = _key(layer_name(name) or "rest")
             places[_key(name)] = Place(shape, layer, modalities, settings.experts, settings.router)
         alias[name] = keys[id(linear)]
     return alias, places
@@ -253,8 +263,13 @@ def _outside(found: dict[str, nn.Linear], settings: AdapterSettings) -> dict[str
 
 
 def _key(name: str) -> str:
-    """Return a dotted name as a key that torch accepts for a child module."""
-    return name.replace(".", "/")
+    """Return a dotted name as a key that torch accepts for a child module, whatever the name is."""
+    return "/" + name.replace(".", "/")
+
+
+def _name(key: str) -> str:
+    """Return the dotted name behind a key."""
+    return key[1:].replace("/", ".")
 
 
 def _place(module: nn.Module) -> Place:

@@ -21,9 +21,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from mamol.errors import CheckpointError, FileMissing, MamolError, UsageError
+from mamol.errors import CheckpointError, FileMissing, MamolError, OutputExists, UsageError
 from mamol.files import atomic, must_exist, write_json
-from mamol.model.adapted import Adapted, AdapterSettings
+from mamol.model.adapted import Adapted
+from mamol.model.adapter_settings import AdapterSettings
 from mamol.model.backbone import fingerprint
 
 FORMAT = 1
@@ -69,8 +70,15 @@ class AdapterDocument(BaseModel):
 def save_adapter(adapted: Adapted, folder: str | Path, base_model: str = "", overwrite: bool = False) -> Path:
     """Write an adapter folder, whole or not at all; `base_model` is the hub name or path of the backbone, for readers.
 
-    Raises OutputExists, WriteFailed.
+    `overwrite` replaces another adapter's folder, nothing else. Raises OutputExists, WriteFailed, UsageError.
     """
+    if not isinstance(adapted, Adapted):
+        raise UsageError(f"save_adapter takes what `adapt` returned; got {type(adapted).__name__}.")
+    folder = Path(folder)
+    if folder.exists() and not (folder / CONFIG).is_file() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise OutputExists(
+            f"{folder} is there and is no adapter folder (no {CONFIG}); it is never replaced. Choose another name."
+        )
     s = adapted.settings
     document = AdapterDocument(
         peft_type="MAMOL",
@@ -89,12 +97,12 @@ def save_adapter(adapted: Adapted, folder: str | Path, base_model: str = "", ove
         experts=s.experts.model_dump(mode="json"),
         router=s.router.model_dump(mode="json"),
     )
-    with atomic(Path(folder), overwrite) as partial:
+    with atomic(folder, overwrite or (folder.is_dir() and not any(folder.iterdir()))) as partial:
         partial.mkdir(parents=True)
         save_file({k: v.detach().cpu().clone().contiguous() for k, v in adapter_state(adapted).items()}, partial / WEIGHTS)
         write_json(partial / CONFIG, document.model_dump(mode="json"))
         (partial / CARD).write_text(model_card(document, adapted), encoding="utf-8")
-    return Path(folder)
+    return folder
 
 
 def adapter_state(adapted: Adapted) -> dict[str, Tensor]:
@@ -119,12 +127,7 @@ def load_adapter(
     if not folder.is_dir():
         folder = _pull(str(source), revision, endpoint)
     document = _read_config(folder / CONFIG)
-    try:
-        tensors = load_file(must_exist(folder / WEIGHTS, "adapter weights"))
-    except (SafetensorError, OSError, ValueError) as error:
-        if isinstance(error, MamolError):
-            raise
-        raise CheckpointError(f"{folder / WEIGHTS} is not a readable safetensors file ({error}).") from error
+    tensors = _read_weights(folder / WEIGHTS, document)
     found = fingerprint(model)
     if found != document.base_model_sha256 and not any_backbone:
         name = f" ({document.base_model_name_or_path})" if document.base_model_name_or_path else ""
@@ -194,13 +197,35 @@ def _read_config(path: Path) -> AdapterDocument:
         if tree.get("format") != FORMAT:
             raise CheckpointError(f"{path} has format {tree.get('format')!r}; this version reads format {FORMAT}.")
         document = AdapterDocument.model_validate(tree)
-        document.settings()
+        s = document.settings()
+        if document.r != sum(s.experts.ranks(len(s.modalities) - len(s.added))):
+            raise CheckpointError(f"{path}: r = {document.r} is not the sum of the experts' ranks.")
         return document
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path} is not valid JSON ({error}); it may be truncated.") from error
     except ValidationError as error:
         first = error.errors()[0]
         raise CheckpointError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}.") from None
+    except MamolError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not readable JSON ({error}); it may be truncated.") from error
+
+
+def _read_weights(path: Path, document: AdapterDocument) -> dict[str, Tensor]:
+    """Read the weights and hold them against the configuration before anything of its sizes is built."""
+    try:
+        tensors = load_file(must_exist(path, "adapter weights"))
+    except (SafetensorError, OSError, ValueError) as error:
+        if isinstance(error, MamolError):
+            raise
+        raise CheckpointError(f"{path} is not a readable safetensors file ({error}).") from error
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point() or not bool(tensor.isfinite().all()):
+            raise CheckpointError(f"{path}: weight '{name}' ({tensor.dtype}) holds values that are not finite real numbers.")
+        if name.endswith(".banks.0.A") and tensor.shape[:1] != (document.r,):
+            raise CheckpointError(
+                f"{path}: '{name}' has rank {tuple(tensor.shape)[:1]}, {CONFIG} says {document.r}: they do not belong together."
+            )
+    return tensors
 
 
 def _fill(adapted: Adapted, tensors: Mapping[str, Tensor], folder: Path) -> None:

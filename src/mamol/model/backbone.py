@@ -84,6 +84,9 @@ def fingerprint(module: nn.Module) -> str:
     """Return the SHA-256 of a module's weights, names and shapes: what an adapter checkpoint is tied to."""
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
+        if not isinstance(tensor, Tensor):  # what a module keeps by get_extra_state
+            digest.update(f"{name}{tensor!r}".encode())
+            continue
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -37,13 +37,15 @@ class Call:
 
     `present` (rows, M): 0 or 1 per sample, or one row for the whole batch. `static` (rows, E_s): gates of the shared
     and specific experts. `scales[layer]`: per bank, the gates as factors of the columns of A, (rows, R); None leaves a
-    bank out. `index` (B,): the row that each sample takes; None if row b is sample b's, or one row everyone's. `folds`:
-    no gradients and one row a pattern, so that a layer may run W(p) where that is less work.
+    bank out. `samples`: B, where the availability was told sample by sample, else None. `index` (B,): the row that each
+    sample takes; None if row b is sample b's, or one row everyone's. `folds`: no gradients and one row a pattern, so that
+    a layer may run W(p) where that is less work.
     """
 
     present: Float[Tensor, "rows M"]
     static: Float[Tensor, "rows E"]
     scales: Mapping[str, Sequence[Tensor | None]]
+    samples: int | None
     index: Int[Tensor, " B"] | None
     folds: bool
 
@@ -97,9 +99,9 @@ class Place(nn.Module):
         return self.d_out
 
     def _frozen(self) -> nn.Linear:
-        frozen = self._modules["frozen"]
+        frozen = self._modules.get("frozen")
         if not isinstance(frozen, nn.Linear):
-            raise TypeError(f"{type(frozen).__name__} is not a Linear layer")
+            raise AttributeError("a place has a frozen layer only while it is bound to a call")
         return frozen
 
     def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
@@ -108,17 +110,17 @@ class Place(nn.Module):
         frozen = self._frozen()
         if call is None:
             return frozen(x)
+        if call.samples is not None and (x.dim() < 2 or x.shape[0] != call.samples):
+            raise _other_batch(x, call.samples)
         if self.router is not None:
             return self._low_rank(x, frozen, self._routed(x, call))
         scales, size = call.scales[self.layer], self.d_in * self.d_out
         rows = x.numel() // self.d_in
-        folds = call.folds and type(frozen) is nn.Linear
+        folds = call.folds and is_plain(frozen)
         if call.index is None:
             if folds and rows * (self.d_in + self.d_out) > size:
                 return nn.functional.linear(x, self.folded(frozen, scales)[0], frozen.bias)
             return self._low_rank(x, frozen, scales)
-        if x.dim() < 2 or x.shape[0] != call.index.shape[0]:
-            raise _other_batch(x, call.index.shape[0])
         thin = rows // max(x.shape[0], 1) * self.bank(0).A.shape[0] * (self.d_in + self.d_out)
         if folds and x.dim() > 2 and thin > GROUPING_PAYS * size:
             weight = self.folded(frozen, scales)[call.index].transpose(1, 2)
@@ -132,11 +134,13 @@ class Place(nn.Module):
 
     def folded(self, frozen: nn.Linear, scales: Sequence[Tensor | None]) -> Float[Tensor, "rows d_out d_in"]:
         """Return W(p) for every row of `scales`."""
-        weight = frozen.weight.to(self.bank(0).B.dtype)[None]
+        dtype = torch.promote_types(frozen.weight.dtype, self.bank(0).B.dtype)
+        weight = frozen.weight.to(dtype)[None]
         for i, scale in enumerate(scales):
             if scale is not None:
-                A = self.bank(i).A.expand(len(scale), -1, -1)
-                weight = torch.baddbmm(weight.expand(len(scale), -1, -1), self.bank(i).B * scale[:, None], A)
+                A = self.bank(i).A.to(dtype).expand(len(scale), -1, -1)
+                B = (self.bank(i).B * scale[:, None]).to(dtype)
+                weight = torch.baddbmm(weight.expand(len(scale), -1, -1), B, A)
         return weight.to(frozen.weight.dtype)
 
     def bank(self, i: int) -> ExpertBank:
@@ -150,7 +154,7 @@ class Place(nn.Module):
         """Add two thin products per bank to the frozen layer's output."""
         y = frozen(x)
         # The product adds in place where nobody else can hold the output: a pass over the memory less.
-        own = type(frozen) is nn.Linear and not frozen._forward_hooks
+        own = is_plain(frozen)
         flat = y.reshape(-1, self.d_out)
         for i, scale in enumerate(scales):
             if scale is None:
@@ -172,11 +176,18 @@ class Place(nn.Module):
         if self.router is None:
             raise TypeError("this place has no router")
         lead = x.shape[:-1]
+        dtype = self.bank(0).A.dtype
         present = _beside(call.present, x).expand(*lead, -1)
-        dynamic, _ = self.router(present.to(x.dtype), x)
+        dynamic, _ = self.router(present.to(dtype), x.to(dtype))
         gates = torch.cat([_beside(call.static, x).expand(*lead, -1), dynamic], dim=-1)
         later = call.scales[self.layer][1:]
         return [column_scale(self.bank(0), gates), *later]
+
+
+def is_plain(layer: nn.Module) -> bool:
+    """Tell whether calling a layer does nothing but the product: no subclass of Linear, and no hook that wants to see."""
+    hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
+    return type(layer) is nn.Linear and not any(hooks)
 
 
 def column_scale(bank: ExpertBank, gates: Float[Tensor, "*rows E"]) -> Float[Tensor, "*rows R"]:

@@ -10,6 +10,7 @@ normalisation and the temperatures, as JSON. The batch is free; windows have the
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import warnings
@@ -80,6 +81,12 @@ def export_adapted(
     With `pattern` None the graph takes `available` (B, M), too; else it is folded. The output is the module's tensor, or
     the first one of what it returns. Raises as `export_run`, and ShapeMismatch for an example of one sample.
     """
+    if not isinstance(adapted, Adapted):
+        raise UsageError(f"export_adapted takes what `adapt` returned; got {type(adapted).__name__}.")
+    if MASK in example or not all(isinstance(v, Tensor) for v in example.values()):
+        kinds = {k: type(v).__name__ for k, v in example.items()}
+        raise UsageError(f"the example must be tensors by name, without '{MASK}'; got {kinds}.")
+    pattern = (pattern,) if isinstance(pattern, str) else pattern
     sizes = {k: tuple(v.shape) for k, v in example.items()}
     if not sizes or len({s[:1] for s in sizes.values()}) > 1 or min(s[0] if s else 0 for s in sizes.values()) < 2:
         raise ShapeMismatch(f"the example needs tensors of one batch of at least two samples; got {sizes}.")
@@ -136,6 +143,8 @@ class _Called(nn.Module):
     def forward(self, *inputs: Tensor) -> Tensor:
         named: dict[str, Any] = dict(zip((*self.names, MASK) if self.masked else self.names, inputs, strict=True))
         out = self.module(**named)
+        if isinstance(out, Mapping):
+            out = next(iter(out.values()))
         return out if isinstance(out, Tensor) else out[0]
 
 
@@ -161,17 +170,20 @@ def _write(
     except ImportError:
         raise FileMissing("writing ONNX needs the packages onnx and onnxscript: pip install 'mamol[onnx]'.") from None
     batch = torch.export.Dim("batch", min=1, max=65536)
-    module = module.cpu().eval()
-    with _quiet(), torch.no_grad():
-        program = torch.onnx.export(
-            module,
-            tuple(v.cpu() for v in inputs.values()),
-            dynamo=True,
-            dynamic_shapes=(tuple({0: batch} for _ in inputs),),
-            input_names=list(inputs),
-            output_names=[output],
-            verbose=False,
-        )
+    try:
+        with _quiet(), torch.no_grad():
+            program = torch.onnx.export(
+                copy.deepcopy(module).cpu().eval(),  # the caller's own stays where and as it is
+                tuple(v.cpu() for v in inputs.values()),
+                dynamo=True,
+                dynamic_shapes=(tuple({0: batch} for _ in inputs),),
+                input_names=list(inputs),
+                output_names=[output],
+                verbose=False,
+            )
+    except (torch.onnx.errors.OnnxExporterError, TypeError, ValueError, RuntimeError, IndexError) as error:
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise UsageError(f"torch could not trace the module for ONNX with inputs {', '.join(inputs)}: {reason}") from error
     if program is None:
         raise UsageError("torch could not trace the module for ONNX.")
     told = {"producer": f"mamol {metadata.version('mamol')}", **about}

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -64,8 +65,15 @@ def load_foreign(name: str, kind: str) -> Foreign:
     config = model.config
     mean, std = STATISTICS.get(config.model_type.split("_")[0], IMAGENET)
     # DINOv2 interpolates its positions to any size by itself; others are given the size that they were trained with.
-    side = None if config.model_type.startswith("dinov2") or kind == "text" else int(config.image_size)
-    return Foreign(model.float().eval(), tokenizer, mean, std, side, int(config.hidden_size))
+    own_size = config.model_type.startswith("dinov2") or kind == "text"
+    sizes = {None} if own_size else set(np.atleast_1d(getattr(config, "image_size", 0)).tolist())
+    width = getattr(config, "hidden_size", None)
+    if not isinstance(width, int) or len(sizes) != 1 or 0 in sizes:
+        raise UsageError(
+            f"'{name}' ({type(model).__name__}) is no transformer that mamol reads: it needs hidden_size (now {width}) and one "
+            f"square image_size (now {sorted(map(str, sizes))}). Put the mixture beside it with mamol.adapt instead."
+        )
+    return Foreign(model.float().eval(), tokenizer, mean, std, sizes.pop(), width)
 
 
 def _transformers(name: str) -> Any:

@@ -74,8 +74,17 @@ class GalileoConfig:
     def __post_init__(self) -> None:
         """Check the sizes."""
         sizes = (self.embedding_size, self.depth, self.num_heads, self.mlp_ratio, self.max_sequence_length, self.max_patch_size)
-        if min(sizes) < 1 or self.embedding_size % 16 or self.embedding_size % self.num_heads:
-            raise ConfigError(f"{self}: sizes must be positive; embedding_size must divide by 16 and by num_heads.")
+        if (
+            min(sizes) < 1
+            or max(sizes) > 4096
+            or self.depth > 128
+            or self.max_patch_size > 64
+            or self.embedding_size % 16
+            or self.embedding_size % self.num_heads
+        ):
+            raise ConfigError(
+                f"{self}: sizes must be positive and not absurd; embedding_size must divide by 16 and by num_heads."
+            )
 
 
 class _Part(NamedTuple):

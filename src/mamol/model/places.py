@@ -44,25 +44,53 @@ def find_places(
     linear = {n: m for n, m in modules.items() if isinstance(m, nn.Linear)}
     if not linear:
         raise UsageError(f"{type(model).__name__} holds no torch.nn.Linear; there is nothing to put experts beside.")
-    matched = _matched(target_modules, modules, linear)
+    matched = _every(model, linear) if target_modules == ALL_LINEAR else _matched(target_modules, modules, linear)
     kept = _in_layers(matched, layers) if layers is not None else matched
     for name in kept:
-        _refuse_uncalled(model, name)
+        if _uncalled(model, name):
+            raise UsageError(
+                f"'{name}' belongs to torch.nn.MultiheadAttention, which reads its weight and never calls it; experts there "
+                "would have no effect. Leave it out, or adapt the feed-forward layers."
+            )
+        if isinstance(linear[name].weight, nn.parameter.UninitializedParameter):
+            raise UsageError(f"'{name}' has no weight yet (LazyLinear); call the model once, then adapt it.")
     return {n: linear[n] for n in kept}
 
 
+def layer_name(name: str) -> str | None:
+    """Return a name up to the first whole number among its parts: the layer it belongs to, or None.
+
+    >>> layer_name("encoder.layer.7.attention.query")
+    'encoder.layer.7'
+    """
+    parts = name.split(".")
+    return next((".".join(parts[: i + 1]) for i, part in enumerate(parts) if part.isdecimal()), None)
+
+
 def layer_number(name: str) -> int | None:
-    """Return the first whole number among the parts of a name: the layer it belongs to, or None.
+    """Return the number of the layer that a name belongs to, or None.
 
     >>> layer_number("encoder.layer.7.attention.query")
     7
     """
-    return next((int(part) for part in name.split(".") if part.isdecimal()), None)
+    layer = layer_name(name)
+    return None if layer is None else int(layer.rpartition(".")[2])
+
+
+def _every(model: nn.Module, linear: dict[str, nn.Linear]) -> list[str]:
+    """Return every Linear that is called and is not the model's output layer."""
+    outputs = getattr(model, "get_output_embeddings", None)
+    last = outputs() if callable(outputs) else None
+    found = [n for n, m in linear.items() if n.split(".")[0] not in OUTPUT and m is not last and not _uncalled(model, n)]
+    if not found:
+        raise UsageError(
+            f"the only Linear layers of {type(model).__name__} are {', '.join(list(linear)[:4])}: output layers, or such as "
+            "their module never calls. Name the layers in target_modules if they are to have experts."
+        )
+    return found
 
 
 def _matched(target: str | Sequence[str], modules: dict[str, nn.Module], linear: dict[str, nn.Linear]) -> list[str]:
-    if target == ALL_LINEAR:
-        return [n for n in linear if n.split(".")[0] not in OUTPUT] or list(linear)
     if isinstance(target, str):
         try:
             found = [n for n in modules if re.fullmatch(target, n)]
@@ -105,6 +133,8 @@ def _no_match(wanted: str, linear: dict[str, nn.Linear]) -> UnknownName:
 
 def _in_layers(names: list[str], layers: Iterable[int]) -> list[str]:
     wanted = list(layers)
+    if not wanted:
+        raise UsageError("layers is empty; name at least one layer, or None for all.")
     numbers = sorted({n for n in map(layer_number, names) if n is not None})
     if not numbers:
         raise UsageError(f"layers {wanted} were asked for, but the matched names hold no layer number: {', '.join(names[:4])}.")
@@ -116,11 +146,6 @@ def _in_layers(names: list[str], layers: Iterable[int]) -> list[str]:
     return [n for n in names if layer_number(n) in exact]
 
 
-def _refuse_uncalled(model: nn.Module, name: str) -> None:
-    """Refuse a Linear whose weight its parent reads without calling it: experts beside it would never run."""
-    parent = model.get_submodule(name.rpartition(".")[0])
-    if isinstance(parent, nn.MultiheadAttention):
-        raise UsageError(
-            f"'{name}' belongs to torch.nn.MultiheadAttention, which reads its weight and never calls it; experts there "
-            "would have no effect. Leave it out, or adapt the feed-forward layers."
-        )
+def _uncalled(model: nn.Module, name: str) -> bool:
+    """Tell whether a Linear's parent reads its weight without calling it: experts beside it would never run."""
+    return isinstance(model.get_submodule(name.rpartition(".")[0]), nn.MultiheadAttention)

@@ -1,7 +1,7 @@
 """A classifier on backbones that others pretrained: towers -> one feature each -> mean over those present -> head.
 
     image ─► vision model + mixture ──► feature ─┐
-    title ─► language model + mixture ► feature ─┼─► norm, linear ─► mean over the present ─► head ─► class
+    title ─► language model + mixture ► feature ─┼─► standardised, linear ─► mean over the present ─► head ─► class
     rest  ─► mamol's own tokenizer ───► feature ─┘
     or, for Sentinel-1 and -2, terrain and weather: one Galileo + mixture over all of them ─► head
 
@@ -15,7 +15,7 @@ import copy
 from collections.abc import Mapping, Sequence
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mamol.config import Config
@@ -30,6 +30,31 @@ from mamol.model.tokens import anywhere, pixel_stem
 from mamol.model.towers import Feature, ImageTower, PlainTower, TextTower, Tower
 
 
+class Standard(nn.Module):
+    """Feature (..., D) less its mean, over its deviation, each measured once before training.
+
+    What a frozen model says is mostly the same for every sample; a head on top learns slowly before that is taken off.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("deviation", torch.ones(width))
+
+    def measure(self, x: Float[Tensor, "n D"]) -> None:
+        """Take the statistics of n features; fewer than two leave them as they are."""
+        if len(x) > 1:
+            self.mean.copy_(x.mean(0))
+            self.deviation.copy_(x.std(0).clamp_min(1e-3 * float(x.std(0).mean()) + 1e-9))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the standardised feature."""
+        return (x - self.mean) / self.deviation
+
+
 class PretrainedClassifier(nn.Module):
     """MaMOL on pretrained models: each is frozen, one small set of weights serves every combination of modalities."""
 
@@ -40,9 +65,7 @@ class PretrainedClassifier(nn.Module):
         _check(shape, config)
         self.towers = nn.ModuleDict(_towers(shape, config))
         width, classes = config.model.head_hidden, shape.classes
-        self.project = nn.ModuleDict(
-            {n: nn.Sequential(nn.LayerNorm(t.width), nn.Linear(t.width, width)) for n, t in self._each()}
-        )
+        self.project = nn.ModuleDict({n: nn.Sequential(Standard(t.width), nn.Linear(t.width, width)) for n, t in self._each()})
         planes = sum(shape.bands.values()) + len(shape.modalities)
         self.stem = pixel_stem(planes, config.tokens.stem) if shape.is_scene else None
         inputs = width + (config.tokens.stem if shape.is_scene else 0)
@@ -79,6 +102,18 @@ class PretrainedClassifier(nn.Module):
         """Tell the towers what the normalisation did."""
         for _, tower in self._each():
             tower.stand_in(normalizer)
+
+    def measure(self, values: Mapping[str, Tensor], available: Mapping[str, Tensor]) -> None:
+        """Measure mean and deviation of every tower's feature on one batch of training samples, before training."""
+        present = torch.stack([anywhere(available[m.name]) for m in self.modalities], dim=1)
+        self.eval()
+        with torch.no_grad():
+            for name, tower in self._used(present):
+                feature = tower(values, available, present, True)
+                rows = feature.values[feature.keep]
+                standard = self.project.get_submodule(f"{name}.0")
+                if isinstance(standard, Standard):
+                    standard.measure((rows.movedim(1, -1) if rows.dim() == 4 else rows).flatten(0, -2))
 
     def freeze(self) -> None:
         """Freeze the pretrained models (unless backbone.freeze is False) and mamol's tokenizers as configured."""

@@ -36,6 +36,7 @@ from mamol.model.checkpoint import (
 )
 from mamol.model.classifier import Classifier, InputShape
 from mamol.model.predictor import MamolPredictor
+from mamol.model.pretrained import PretrainedClassifier
 from mamol.seed import seed_torch
 from mamol.train.feed import Feed
 from mamol.train.loop import Progress, fit, silent
@@ -43,6 +44,8 @@ from mamol.train.pretrain import pretrain
 from mamol.train.validate import Validation
 
 log = logging.getLogger(__name__)
+MEASURED = 256
+"""Samples on which the features of a pretrained model are measured before training; a quarter of that in windows."""
 
 
 @dataclass
@@ -132,6 +135,7 @@ def train(prepared: Prepared, out: Path, resume: bool = False, progress: Progres
     world.wait_for_everyone()
     backbone_hash, pretraining = _read_backbone(prepared.model, out)
     prepared.model.stand_in(prepared.normalizer)
+    _measure(prepared)
     history = fit(prepared.model, prepared.feed, prepared.config.train, out / "state.safetensors", progress, _Log(out))
     if world.is_main_process:
         validation = Validation(prepared.feed.held_out(), prepared.feed.order)
@@ -142,6 +146,15 @@ def train(prepared: Prepared, out: Path, resume: bool = False, progress: Progres
         (out / "state.safetensors").unlink(missing_ok=True)
     world.wait_for_everyone()
     return load_run(out)
+
+
+def _measure(prepared: Prepared) -> None:
+    """Let a classifier on pretrained models see what they say of some training samples under random patterns."""
+    model, feed = prepared.model, prepared.feed
+    if isinstance(model, PretrainedClassifier):
+        whole = feed.draw(0, MEASURED // 4 if feed.is_scene else MEASURED)
+        part = whole.without(feed.draw_missing(whole, 0), feed.order).to(next(model.parameters()).device)
+        model.measure(part.values, part.available)
 
 
 def _make_backbone(prepared: Prepared, out: Path, progress: Progress) -> None:
