@@ -6,6 +6,7 @@ configuration lies beside every checkpoint and record.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -119,6 +120,11 @@ class MixtureConfig(Section):
         """Return the rank of every expert in the order of the gates: shared, one per modality, dynamic."""
         return [r for r in (self.shared_rank, *[self.specific_rank] * modalities, *[self.dynamic_rank] * self.n_dynamic) if r]
 
+    def names(self, modalities: Sequence[str]) -> list[str]:
+        """Name the experts in the order of the gates."""
+        shared, specific = ["shared"] * (self.shared_rank > 0), [f"specific {m}" for m in modalities] * (self.specific_rank > 0)
+        return shared + specific + [f"dynamic {i + 1}" for i in range(self.n_dynamic)] * self.has_dynamic
+
     @property
     def has_dynamic(self) -> bool:
         """Tell whether there are experts that a router chooses."""
@@ -183,8 +189,6 @@ class TrainConfig(Section):
     """Weight of self-distillation from all present modalities to a subset."""
     more_vs_fewer: float = Field(0.0, ge=0)
     """Weight of max(0, L(more) - L(fewer)) [SimMLM, 2507.19264]."""
-    mixup: Unit = 0.0
-    """Share of steps whose batch is mixed with itself (one-label samples only)."""
     band_noise: float = Field(0.2, ge=0)
     """Standard deviation of the noise added to normalised values."""
     ema: Unit = 0.99

@@ -366,7 +366,7 @@ def test_bad_input_is_refused_in_words():
         ([1], "1"),
     ):
         with pytest.raises(ConfigError, match=says):
-            make_settings(modalities=names, target_modules="all-linear")
+            make_settings({"modalities": names, "target_modules": "all-linear"})
     with pytest.raises(UsageError, match=r"Write \('image',\)"):
         adapt(stranger(), "image")
     for layers, says in (([], "empty"), (9, "layer 9")):
@@ -378,11 +378,18 @@ def test_bad_input_is_refused_in_words():
         adapt(adapted.bind(MASK), SENSORS)
     for rank, says in ((0, "every rank is 0"), (5000, "5000"), (2.5, "2.5"), ((1, 2), "one number or three")):
         with pytest.raises(ConfigError, match=says):
-            make_settings(modalities=SENSORS, target_modules="all-linear", experts=ranks_of(rank))
+            make_settings({"modalities": SENSORS, "target_modules": "all-linear", "experts": ranks_of(rank)})
     for name in ("", "a/b"):
         with pytest.raises(UsageError, match="cannot name"):
             adapted.add_modality(name)
     assert adapted.modalities == SENSORS
+
+
+def test_one_pattern_folds_and_saved_modules_do_not_nest():
+    with pytest.raises(UsageError, match="6 samples"):
+        mixed().fold(MASK)
+    with pytest.raises(ConfigError, match="lies in another"):
+        adapt(stranger(), SENSORS, TARGETS, modules_to_save=["layers.0", "layers.0.norm"])
 
 
 def test_what_fails_leaves_the_model_as_it_came():

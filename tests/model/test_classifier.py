@@ -154,7 +154,7 @@ def test_gates_are_reported_per_layer() -> None:
     full = {m: torch.ones_like(a) for m, a in available.items()}
     routing = model(values, only(full, ("hsi", "lidar"))).routing
     assert sorted(routing.chosen) == [0, 1]
-    names = model.mixture.names([m.name for m in MODALITIES])
+    names = model.config.experts.names([m.name for m in MODALITIES])
     gates = dict(zip(names, routing.chosen[0].mean(0).tolist(), strict=True))
     assert gates["shared"] == 1
     assert gates["specific hsi"] == 1

@@ -97,7 +97,7 @@ def test_specific_experts_follow_the_mask() -> None:
     gates, per_token = mixture.gates(0, routing, None)
     assert gates.tolist() == [[1.0, 1.0, 0.0, 1.0]]
     assert not per_token
-    assert mixture.names(["a", "b", "c"]) == ["shared", "specific a", "specific b", "specific c"]
+    assert mixture.config.names(["a", "b", "c"]) == ["shared", "specific a", "specific b", "specific c"]
 
 
 def test_own_scope_keeps_only_the_tokens_own_expert() -> None:

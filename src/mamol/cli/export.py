@@ -23,7 +23,8 @@ def export(
     """Write a trained model as ONNX, to be run without mamol or torch.
 
     Without --pattern the graph takes the availability as an input and serves every combination of sensors; with it
-    the experts are folded into plain matrices. Class names and normalisation are in the file's metadata.
+    the experts are folded into plain matrices. The availability is one value per sample and sensor: pixels or months
+    that are missing within a sensor count as observed. Class names and normalisation are in the file's metadata.
 
     Example: mamol export runs/cereal --out cereal.onnx
 

@@ -54,12 +54,14 @@ def adapt(
     if isinstance(modalities, str):
         raise UsageError(f"modalities must be a sequence of names; got one text, {modalities!r}. Write ({modalities!r},).")
     settings = make_settings(
-        modalities=modalities,
-        target_modules=target_modules,
-        layers=(layers,) if isinstance(layers, int) else layers,
-        modules_to_save=modules_to_save,
-        experts={} if rank is None else ranks_of(rank),
-        router=router or RouterConfig(),
+        {
+            "modalities": modalities,
+            "target_modules": target_modules,
+            "layers": (layers,) if isinstance(layers, int) else layers,
+            "modules_to_save": modules_to_save,
+            "experts": {} if rank is None else ranks_of(rank),
+            "router": router or RouterConfig(),
+        }
     )
     return Adapted(model, settings)
 
@@ -87,6 +89,7 @@ class Adapted(nn.Module):
         self.places.to(device)
         self.gating.to(device)
         self._lay_out()
+        self._resting = [(m, m.training) for m in base.modules() if isinstance(m, _BatchNorm)]
         base.requires_grad_(False)  # last: what fails above leaves the model as it came
         self._rest_statistics()
 
@@ -103,7 +106,7 @@ class Adapted(nn.Module):
         present = self.presence(available)
         if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
             return self._traced(present, args, kwargs)
-        return self.bind(present)(*args, **kwargs)
+        return self._view(self._call(present))(*args, **kwargs)
 
     def bind(self, available: Available) -> nn.Module:
         """Return a view of the model that holds these gates: an ordinary module of the model's class, for one call.
@@ -123,7 +126,7 @@ class Adapted(nn.Module):
         """Return the availability as bool (B, M), or (1, M) for one pattern; raises as `forward`."""
         return presence(available, self.modalities, self.gating.device.device)
 
-    def fold(self, pattern: str | Sequence[str]) -> nn.Module:
+    def fold(self, pattern: Available) -> nn.Module:
         """Return an ordinary module of the model's own class for one known pattern: W(p) in plain Linear layers.
 
         It shares nothing with this object and costs what the frozen model costs. Raises UsageError if the router sees
@@ -131,8 +134,13 @@ class Adapted(nn.Module):
         """
         if self.settings.router.input != "pattern" and self.settings.experts.has_dynamic:
             raise UsageError(f"the router sees content (router.input = '{self.settings.router.input}'), so nothing folds.")
+        present = self.presence(pattern)
+        if len(present) > 1:
+            raise UsageError(
+                f"one pattern folds, for example {list(self.modalities)[:1]}; got an availability of {len(present)} samples."
+            )
         with torch.no_grad():
-            call = self._call(pattern)
+            call = self._call(present)
             folded = copy.deepcopy(self.base)
             swap(folded, self._tree, lambda name, own: self._folded_part(name, own, call))
         for name, p in folded.named_parameters():
@@ -143,9 +151,8 @@ class Adapted(nn.Module):
         """Return the model as it was before `adapt`, to the bit; this object should not be used afterwards."""
         for name, p in self.base.named_parameters():
             p.requires_grad_(self._was_trainable.get(name, p.requires_grad))
-        for module in self.base.modules():
-            if isinstance(module, _BatchNorm):
-                module.training = self.base.training
+        for module, mode in self._resting:
+            module.training = mode
         return self.base
 
     def add_modality(self, name: str) -> None:
@@ -215,8 +222,8 @@ class Adapted(nn.Module):
             place.call = None
         return out
 
-    def _call(self, available: Available) -> Call:
-        return self.gating(self.presence(available), _place(next(iter(self.places.values()))))
+    def _call(self, present: Bool[Tensor, "rows M"]) -> Call:
+        return self.gating(present, _place(next(iter(self.places.values()))))
 
     def _folded_part(self, name: str, own: nn.Module, call: Call) -> nn.Module:
         """Return `own`, the copy's layer, with W(p): itself where it is a plain Linear, so that its hooks stay."""

@@ -136,13 +136,11 @@ def load_adapter(
             f"this {type(model).__name__} has {found[:12]}. Load the same weights in the same precision, or pass "
             "any_backbone=True to use it all the same."
         )
-    flags = {n: p.requires_grad for n, p in model.named_parameters()}
+    adapted = Adapted(model, document.settings())
     try:
-        adapted = Adapted(model, document.settings())
         _fill(adapted, tensors, folder)
     except MamolError:
-        for n, p in model.named_parameters():  # a refused adapter leaves the model as it came
-            p.requires_grad_(flags[n])
+        adapted.remove()  # a refused adapter leaves the model as it came
         raise
     return adapted
 
@@ -219,7 +217,7 @@ def _read_weights(path: Path, document: AdapterDocument) -> dict[str, Tensor]:
             raise
         raise CheckpointError(f"{path} is not a readable safetensors file ({error}).") from error
     for name, tensor in tensors.items():
-        if not tensor.is_floating_point() or not bool(tensor.isfinite().all()):
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             raise CheckpointError(f"{path}: weight '{name}' ({tensor.dtype}) holds values that are not finite real numbers.")
         if name.endswith(".banks.0.A") and tensor.shape[:1] != (document.r,):
             raise CheckpointError(

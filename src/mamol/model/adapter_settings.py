@@ -5,7 +5,7 @@ Checked here, once, whether the words come from a call of `adapt`, from a file, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -37,6 +37,9 @@ class AdapterSettings(Section):
             raise ValueError(
                 f"modalities must be distinct names, at least one; got {list(names)}, of which added {list(self.added)}"
             )
+        for name in self.modules_to_save:
+            if any(name.startswith(other + ".") for other in self.modules_to_save):
+                raise ValueError(f"'{name}' in modules_to_save lies in another of them; name the outer one only")
         if not self.experts.ranks(first):
             raise ValueError("every rank is 0, so there is no expert; give shared_rank, specific_rank or dynamic_rank")
         return self
@@ -48,10 +51,10 @@ def refuse_name(name: str) -> None:
         raise ValueError(f"{name!r} cannot name a modality: it must not be empty, nor hold a dot or a slash")
 
 
-def make_settings(**given: object) -> AdapterSettings:
+def make_settings(given: Mapping[str, object]) -> AdapterSettings:
     """Check what `adapt` was called with; raises ConfigError that names the argument, what came and what is expected."""
     try:
-        return AdapterSettings.model_validate(given)
+        return AdapterSettings.model_validate(dict(given))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))

@@ -181,18 +181,13 @@ class Place(nn.Module):
         dynamic, _ = self.router(present.to(dtype), x.to(dtype))
         gates = torch.cat([_beside(call.static, x).expand(*lead, -1), dynamic], dim=-1)
         later = call.scales[self.layer][1:]
-        return [column_scale(self.bank(0), gates), *later]
+        return [self.bank(0).scale(gates), *later]
 
 
 def is_plain(layer: nn.Module) -> bool:
     """Tell whether calling a layer does nothing but the product: no subclass of Linear, and no hook that wants to see."""
     hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
     return type(layer) is nn.Linear and not any(hooks)
-
-
-def column_scale(bank: ExpertBank, gates: Float[Tensor, "*rows E"]) -> Float[Tensor, "*rows R"]:
-    """Return the gates as factors of the columns of A x, each expert's times alpha / rank."""
-    return gates[..., bank.column_expert] * bank.column_scale
 
 
 def _beside(rows: Tensor, x: Tensor) -> Tensor:

@@ -205,7 +205,7 @@ class Classifier(nn.Module):
 
     def expert_names(self) -> list[str]:
         """Name the experts in the order of their gates."""
-        return self.mixture.names([m.name for m in self.modalities])
+        return self.config.experts.names([m.name for m in self.modalities])
 
     def parameter_counts(self) -> dict[str, int]:
         """Count the weights: experts, router, tokenizers, head, frozen."""

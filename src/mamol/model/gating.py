@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mamol.config import MixtureConfig, RouterConfig
 from mamol.errors import AllModalitiesMissing, ShapeMismatch, UsageError, unknown
-from mamol.model.beside import Call, Place, column_scale
+from mamol.model.beside import Call, Place
 from mamol.model.router import Router, StaticGates, balance_loss
 
 Available = Any
@@ -68,8 +68,8 @@ class Gating(nn.Module):
         # A modality that was added later and that no sample has must not change a bit: its bank is left out.
         later = [rows[:, i : i + 1] for i in range(self.known, rows.shape[1])]
         kept = [c if traced or bool(c.any()) else None for c in later]
-        extra = [None if c is None else column_scale(like.bank(i), c) for i, c in enumerate(kept, 1)]
-        scales = {layer: [column_scale(like.bank(0), t), *extra] for layer, t in self._complete(rows).items()}
+        extra = [None if c is None else like.bank(i).scale(c) for i, c in enumerate(kept, 1)]
+        scales = {layer: [like.bank(0).scale(t), *extra] for layer, t in self._complete(rows).items()}
         return Call(rows, self._static(rows), scales, samples, index, folds=still and by_pattern)
 
     def _complete(self, rows: Tensor) -> dict[str, Tensor]:

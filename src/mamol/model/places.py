@@ -60,11 +60,15 @@ def find_places(
 def layer_name(name: str) -> str | None:
     """Return a name up to the first whole number among its parts: the layer it belongs to, or None.
 
-    >>> layer_name("encoder.layer.7.attention.query")
-    'encoder.layer.7'
+    A number that the name begins with counts only if there is no other: it is a place in a Sequential.
+
+    >>> layer_name("0.encoder.layer.7.attention.query")
+    '0.encoder.layer.7'
     """
     parts = name.split(".")
-    return next((".".join(parts[: i + 1]) for i, part in enumerate(parts) if part.isdecimal()), None)
+    numbers = [i for i, part in enumerate(parts) if part.isdecimal()]
+    chosen = next((i for i in numbers if i), numbers[0] if numbers else None)
+    return None if chosen is None else ".".join(parts[: chosen + 1])
 
 
 def layer_number(name: str) -> int | None:

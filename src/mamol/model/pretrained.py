@@ -26,6 +26,7 @@ from mamol.model.backbone import fingerprint
 from mamol.model.classifier import InputShape, Output, refuse_empty, upsampled
 from mamol.model.experts import Routing
 from mamol.model.galileo_tower import GalileoTower
+from mamol.model.router import Router
 from mamol.model.tokens import anywhere, pixel_stem
 from mamol.model.towers import Feature, ImageTower, PlainTower, TextTower, Tower
 
@@ -147,9 +148,7 @@ class PretrainedClassifier(nn.Module):
 
     def expert_names(self) -> list[str]:
         """Name the experts in the order of their gates."""
-        e, names = self.config.experts, [m.name for m in self.modalities]
-        shared, specific = ["shared"] * bool(e.shared_rank), [f"specific {m}" for m in names] * bool(e.specific_rank)
-        return shared + specific + [f"dynamic {i + 1}" for i in range(e.n_dynamic)] * e.has_dynamic
+        return self.config.experts.names([m.name for m in self.modalities])
 
     def parameter_counts(self) -> dict[str, int]:
         """Count the weights: experts, router, tokenizers, head, frozen."""
@@ -158,11 +157,13 @@ class PretrainedClassifier(nn.Module):
             return sum(p.numel() for m in modules for p in m.parameters())
 
         adapted = [t.adapted for _, t in self._each() if t.adapted is not None]
+        # A router that sees content sits in its place, the others in the gating.
+        in_places = size(*(m for a in adapted for m in a.places.modules() if isinstance(m, Router)))
         models = [t.backbone for _, t in self._each() if t.backbone is not None]
         head = size(self.head, self.project) + (size(self.stem) if self.stem is not None else 0)
         return {
-            "experts": size(*(a.places for a in adapted)),
-            "router": size(*(a.gating for a in adapted)),
+            "experts": size(*(a.places for a in adapted)) - in_places,
+            "router": in_places + size(*(a.gating for a in adapted)),
             "tokenizers": size(*(t for _, t in self._each() if isinstance(t, PlainTower))),
             "head": head,
             "frozen": size(*models) if self.config.backbone.freeze else 0,
@@ -203,8 +204,8 @@ class PretrainedClassifier(nn.Module):
         """Record the gates of every adapted layer, counted through the towers."""
         out, layer = _nothing(present), 0
         for _, tower in self._each():
-            if tower.adapted is None:
-                continue
+            if tower.adapted is None or self.config.router.input != "pattern":
+                continue  # gates of a router that sees content belong to tokens, not to patterns
             for gates in tower.adapted.gates(present).values():
                 out.chosen[layer] = gates.detach()
                 layer += 1
@@ -219,7 +220,7 @@ def _nothing(present: Tensor) -> Routing:
 
 def _towers(shape: InputShape, config: Config) -> dict[str, Tower]:
     if config.backbone.kind == "galileo-nano":
-        return {"galileo": GalileoTower(shape.modalities, config)}
+        return {"galileo": GalileoTower(shape.modalities, config, shape.is_scene)}
     names = [m.name for m in shape.modalities]
     out: dict[str, Tower] = {}
     for m in shape.modalities:
@@ -244,7 +245,15 @@ def _check(shape: InputShape, config: Config) -> None:
     for m in shape.modalities:
         if m.kind == "text" and m.name not in config.backbone.models:
             raise ConfigError(f"'{m.name}' is text and needs a language model: backbone.models = {{{m.name} = \"minilm\"}}.")
+    _refuse_scene_settings(shape, config)
+
+
+def _refuse_scene_settings(shape: InputShape, config: Config) -> None:
     if shape.is_scene and config.model.task != "dense":
         raise ConfigError(f'model.task = "{config.model.task}" is for the scene backbone; a pretrained one classifies densely.')
+    if config.experts.path != "auto" or config.backbone.path:
+        raise ConfigError("experts.path and backbone.path are settings of the scene backbone; leave them out here.")
+    if config.router.balance and config.router.input != "pattern":
+        raise ConfigError('beside a pretrained model router.balance needs router.input = "pattern".')
     if config.tokens.placeholder != "none" or config.model.fusion != "joint":
         raise ConfigError("tokens.placeholder and model.fusion are settings of the scene backbone; leave them out here.")

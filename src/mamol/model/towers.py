@@ -30,7 +30,7 @@ from mamol.model.foreign import load_foreign
 from mamol.model.places import CANONICAL
 from mamol.model.tokens import Tokenizer
 
-MOST_WORDS = 64
+MOST_TOKENS = 64
 
 
 @dataclass
@@ -154,7 +154,7 @@ class ImageTower(Tower):
         rows = _rows(there)
         pixels = (self.raw(values[name][rows]) - self.mean) / self.std
         pixels = torch.where(available[name][rows][:, None], pixels, torch.zeros_like(pixels))
-        if self.side_px is not None and pixels.shape[-1] != self.side_px:
+        if self.side_px is not None and pixels.shape[-2:] != (self.side_px, self.side_px):
             pixels = nn.functional.interpolate(pixels, size=(self.side_px, self.side_px), mode="bilinear", antialias=True)
         tokens = self.bound(present[rows], experts)(pixel_values=pixels).last_hidden_state
         return Feature(_back(tokens.mean(1), rows, there), there)
@@ -179,7 +179,7 @@ class TextTower(Tower):
         there = available[name]
         rows = there.nonzero()[:, 0]
         texts = decode_texts(values[name][rows].cpu().numpy())
-        words = self.tokenizer(texts, padding=True, truncation=True, max_length=MOST_WORDS, return_tensors="pt")
+        words = self.tokenizer(texts, padding=True, truncation=True, max_length=MOST_TOKENS, return_tensors="pt")
         words = {k: v.to(rows.device) for k, v in words.items() if k in ("input_ids", "attention_mask", "token_type_ids")}
         tokens = self.bound(present[rows], experts)(**words).last_hidden_state
         weight = words["attention_mask"][..., None].to(tokens.dtype)
