@@ -20,6 +20,17 @@ def test_the_same_seed_makes_the_same_land() -> None:
     assert (make_truth(64, 3) != make_truth(64, 4)).any()
 
 
+def test_the_small_scene_stays_what_it_was() -> None:
+    # From commit b0416ba, before scenes were made in blocks: runs and the README's picture rest on this scene.
+    tile = make_scene(64, 0).tiles[0]
+    assert np.bincount(make_truth(64, 0).ravel()).tolist() == [332, 413, 418, 605, 73, 453, 503, 585, 435, 279]
+    assert (tile.labels >= 0).sum() == 529
+    squares = {"hsi": 5483.112028841311, "sar": 1970707.0670746434, "lidar": 307830.9630165907}
+    for m, there in (("hsi", 3681), ("sar", 3686), ("lidar", 3687)):
+        assert tile.available[m].sum() == there
+        assert (tile.values[m].astype(float) ** 2).sum() == pytest.approx(squares[m], rel=1e-7)
+
+
 def test_written_and_read_again_is_the_same(tmp_path: Path) -> None:
     path = write_scene(tmp_path / "s", 64, 1)
     made, read = make_scene(64, 1), open_scene(path).load()

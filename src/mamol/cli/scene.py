@@ -17,16 +17,19 @@ app = typer.Typer(help="Make and check scenes.", no_args_is_help=True, rich_mark
 def make(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write.")],
     size: Annotated[int, typer.Option("--size", help="Side in pixels of 10 m.")] = 256,
+    bands: Annotated[int, typer.Option("--bands", help="Hyperspectral bands, 8 to 400.")] = 48,
     seed: Seed = 0,
     overwrite: Overwrite = False,
 ) -> None:
     """Write the embedded scene: three sensors with holes as GeoTIFFs, labels, the truth, and a scene.toml.
 
     Example: mamol scene make my-scene --size 512
+
+    Example: mamol scene make large --size 2048 --bands 144
     """
     from mamol.data.synthetic import write_scene
 
-    written([write_scene(folder, size, seed, overwrite)])
+    written([write_scene(folder, size, seed, overwrite, bands)])
 
 
 @app.command("check")

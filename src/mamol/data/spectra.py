@@ -9,13 +9,20 @@ mean leaf angle (degrees) / hot spot:
     maize 1.6/60/12/0/0.018/0.005/2.8/45/0.1            broadleaf 1.8/50/10/0/0.014/0.009/5/40/0.1
     conifer 2.4/55/12/0.2/0.030/0.025/4/60/0.2
 
-Soil, asphalt and water: smooth curves with absorption features, below.
+Soil, asphalt and water: smooth curves with absorption features, below. Another number of bands lies evenly from 420 to
+2450 nm, its reflectance between the 48 by PCHIP (monotone cubic pieces: no value beyond its two neighbours).
 """
 
 from __future__ import annotations
 
-import numpy as np
+from functools import lru_cache
 
+import numpy as np
+from scipy.interpolate import PchipInterpolator
+
+from mamol.errors import UsageError
+
+FEWEST_BANDS, MOST_BANDS = 8, 400
 WAVELENGTHS_NM = np.array(
     [
         420, 463, 506, 550, 593, 636, 679, 722, 766, 809, 852, 895, 938, 981, 1025, 1068, 1111, 1154, 1197, 1241,
@@ -85,3 +92,24 @@ SPECTRA: dict[str, np.ndarray] = {name: np.array(values) for name, values in _CA
     "water": _water(),
 }
 """Reflectance (48,) of each material, 0 to 1."""
+
+
+def wavelengths_nm(bands: int) -> np.ndarray:
+    """Return the bands' centres in nm, (bands,): WAVELENGTHS_NM for 48, else evenly from the first of them to the last.
+
+    Raises UsageError under FEWEST_BANDS and over MOST_BANDS.
+    """
+    if not FEWEST_BANDS <= bands <= MOST_BANDS:
+        raise UsageError(f"the embedded scene has {FEWEST_BANDS} to {MOST_BANDS} hyperspectral bands; got {bands}.")
+    if bands == len(WAVELENGTHS_NM):
+        return WAVELENGTHS_NM
+    return np.linspace(WAVELENGTHS_NM[0], WAVELENGTHS_NM[-1], bands)
+
+
+@lru_cache(maxsize=4)
+def spectra(bands: int) -> dict[str, np.ndarray]:
+    """Return the reflectance of each material, (bands,) in 0 to 1, at `wavelengths_nm(bands)`; raises UsageError as that."""
+    at = wavelengths_nm(bands)
+    if bands == len(WAVELENGTHS_NM):
+        return SPECTRA
+    return {name: PchipInterpolator(WAVELENGTHS_NM, known)(at) for name, known in SPECTRA.items()}
