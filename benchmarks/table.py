@@ -21,7 +21,7 @@ from mamol.evaluate.report import pattern_name
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-FILES = ("README.md", "docs/results.md", "docs/speed.md")
+FILES = ("README.md", "docs/results.md", "docs/speed.md", "docs/maps.md")
 SETS = ("worldcereal-canada", "bigearthnet-s1s2", "idtrees")
 METHODS = {"mamol": "MaMOL", "forest": "random forest", "boosted": "boosted trees"}
 WAYS = {"mamol": "MaMOL", "lora": "LoRA, equal weights", "full": "whole network", "head": "head only"}
@@ -197,6 +197,31 @@ def cost_table(records: Records) -> str:
     )
 
 
+def maps_table(records: Records) -> str:
+    """Every figure of the mapping benchmark."""
+    path = HERE / "speed" / "maps" / "cpu.json"
+    if not path.exists():
+        return "The benchmark has no record yet (`make bench-map`)."
+    r = json.loads(path.read_text(encoding="utf-8"))
+    rows = ["| ratio | median | least | largest |", "|---|---:|---:|---:|"]
+    ratios = r["ratios"] | {"one worker / two, seconds": r["two workers"]}
+    rows += [f"| {t} | {v['median']:.2f} | {v['low']:.2f} | {v['high']:.2f} |" for t, v in ratios.items()]
+    rows += [f"| peak memory, eight times taller / once | {r['memory, eight times taller']['ratio']:.2f} | | |", ""]
+    rows += ["| | pixels a second |", "|---|---:|", *(f"| {k} | {v:,.0f} |" for k, v in r["px_per_second"].items()), ""]
+    rows += ["| on the held-out blocks of the training scene | OA | AA | labels |", "|---|---:|---:|---:|"]
+    rows += [f"| {k} | {v['oa']:.1f} | {v['aa']:.1f} | {v['labels']} |" for k, v in r["accuracy"].items()]
+    f = r["floor"]
+    share = f["multiply_adds_per_px"] * r["px_per_second"]["computing"] / f["matrix_multiply_adds_per_second"]
+    rows += [
+        "",
+        f"Floor: {f['multiply_adds_per_px']:,} multiply-adds a pixel, and one thread reaches "
+        f"{f['matrix_multiply_adds_per_second'] / 1e9:.0f} billion a second in the backbone's widest product: computing runs at "
+        f"{100 * share:.0f} % of that. Read: {f['bytes_read_per_px']} bytes a pixel. One thread, {r['rounds']} rounds; it does "
+        "not show other machines, other windows or other sensors.",
+    ]
+    return "\n".join(rows)
+
+
 TABLES: dict[str, Callable[[Records], str]] = {
     "main": main_table,
     "paired": paired_table,
@@ -206,6 +231,7 @@ TABLES: dict[str, Callable[[Records], str]] = {
     "pretrained_patterns": pretrained_patterns_table,
     "pretrained_cost": pretrained_cost_table,
     "speed": speed_table,
+    "maps": maps_table,
 }
 
 

@@ -40,7 +40,7 @@ def test_sizes_heads_and_signatures(path: Path) -> None:
         assert (f.end_lineno or 0) - f.lineno < 50, f.name
         assert f.args.kwarg is None or (path.name, f.name) in PASSED_ON, f.name
         names = [a.arg for a in (*f.args.args, *f.args.kwonlyargs) if a.arg not in ("self", "cls")]
-        assert len(names) <= 7, f.name
+        assert len(names) <= 7 or path.parent.name == "cli", f.name  # a command takes its options
         assert f.returns is not None, f.name
         assert not public or ast.get_docstring(f), f"{f.name} has no docstring"
 

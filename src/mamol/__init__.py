@@ -22,6 +22,7 @@ _HOMES = {
     "map_scene": "mamol.api",
     "TrainOptions": "mamol.api",
     "MapOptions": "mamol.api",
+    "map_dataset": "mamol.mapping.lazy",
     "adapt": "mamol.model.adapted",
     "Adapted": "mamol.model.adapted",
     "AdapterSettings": "mamol.model.adapter_settings",

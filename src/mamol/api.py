@@ -17,14 +17,18 @@ import numpy as np
 from mamol.baselines.forest import ForestSettings, fit_trees
 from mamol.config import Config
 from mamol.configs import load_config
+from mamol.data.area import Area, area_window, read_area
 from mamol.data.catalog import CATALOG, load_dataset, open_reader
 from mamol.data.dataset import UNLABELLED, Dataset, Scene, label_arrays, modality_names
-from mamol.data.reader import MemoryReader
+from mamol.data.raster import Grid
+from mamol.data.reader import MemoryReader, Reader
 from mamol.data.split import TEST, UNUSED, Split, make_split
-from mamol.errors import DataError, UsageError, unknown
+from mamol.errors import DataError, GridMismatch, UsageError, unknown
 from mamol.evaluate.report import pattern_name
 from mamol.evaluate.score import score, test_part
-from mamol.files import must_not_exist
+from mamol.files import must_not_exist, sha256_file
+from mamol.mapping.engines import Engine, cluster, here, processes
+from mamol.mapping.layers import DEFAULT, make_layers
 from mamol.mapping.predict import BLOCK_PX, MapRequest, map_tile
 from mamol.mapping.rasters import MapPaths
 from mamol.modality import patterns
@@ -172,11 +176,31 @@ def _activation(predictor: MamolPredictor, data: Dataset, split: Split) -> dict[
 
 @dataclass(frozen=True)
 class MapOptions:
-    """What to map: `without` modalities to ignore, `tiles` by name (empty: all of them)."""
+    """What to map, and how.
+
+    `without` modalities to ignore; `tiles` by name (empty: all of them); `layers` beside the classes (mapping/layers.py);
+    `area` a vector file to clip to. `stride_px` moves the model's windows by that many pixels (it divides the window; None:
+    half of it; the window itself is quickest and shows seams). `workers` processes on this machine, or `scheduler`, the
+    address of a Dask cluster. `resume` goes on with a map that was stopped.
+    """
 
     without: Sequence[str] = ()
     tiles: Sequence[str] = ()
+    layers: Sequence[str] = DEFAULT
+    area: str | Path | None = None
+    stride_px: int | None = None
+    workers: int = 1
+    scheduler: str | None = None
     overwrite: bool = False
+    resume: bool = False
+
+    def engine(self) -> Engine:
+        """Return who computes the blocks; raises UsageError."""
+        if self.scheduler is not None and self.workers != 1:
+            raise UsageError("--workers counts processes on this machine; with --scheduler the cluster's own workers are used.")
+        if self.scheduler is not None:
+            return cluster(self.scheduler)
+        return here if self.workers == 1 else processes(self.workers)
 
 
 def map_scene(
@@ -186,32 +210,60 @@ def map_scene(
     options: MapOptions | None = None,
     progress: Progress = silent,
 ) -> list[MapPaths]:
-    """Map a scene: class, confidence and pattern GeoTIFFs on the scene's own grid; return where they are.
+    """Map a scene: a cloud-optimised GeoTIFF a layer on the scene's own grid, and what lies beside; return where they are.
 
-    One tile goes to `out`; several go to OUT_<tile>.tif each. The scene needs no labels, and may lack sensors that the
-    run knows. Raises MamolError: UnknownName, AllModalitiesMissing, ShapeMismatch for other bands, OutputExists.
+    One tile goes to `out`; several go to OUT_<tile>.tif each, and with an area those tiles that it touches. The scene
+    needs no labels, and may lack sensors that the run knows. Raises MamolError: UnknownName, AllModalitiesMissing,
+    ShapeMismatch for other bands, OutputExists, GridMismatch for an area beside the scene.
     """
     options, document, predictor = options or MapOptions(), read_run(Path(run)), load_run(run)
     reader = MemoryReader(dataset) if isinstance(dataset, Scene) else open_reader(dataset)
     for name in options.tiles:
         if name not in reader.tile_names:
             raise unknown("tile", name, reader.tile_names)
-    chosen = list(options.tiles) or list(reader.tile_names)
-    side = document.config.tokens.window_px
-    block = side * max(1, BLOCK_PX // side)
+    side, stride = document.config.tokens.window_px, options.stride_px
+    if stride is not None and (stride < 1 or side % stride):
+        raise UsageError(f"--stride {stride} must divide the model's window of {side} pixels.")
+    predictor.stride_px = stride
+    area = read_area(options.area) if options.area is not None else None
+    chosen = _touched(reader, list(options.tiles) or list(reader.tile_names), area)
     files = [Path(out) if len(chosen) == 1 else _tile_file(Path(out), t) for t in chosen]
+    made = make_layers(options.layers, len(document.classes), len(document.modalities))
     for file in files:  # nothing is written if one of the files is in the way
-        for path in MapPaths.beside(file).all():
-            must_not_exist(path, options.overwrite)
-    paths = []
+        for path in MapPaths.beside(file, made).all():
+            must_not_exist(path, options.overwrite or (options.resume and len(files) > 1))
+    paths, engine = [], options.engine()
     for i, (tile, file) in enumerate(zip(chosen, files, strict=True)):
-        request = MapRequest(tile, document.classes, options.without, side, block, options.overwrite)
+        request = MapRequest(
+            tile, document.classes, options.without, side, side * max(1, BLOCK_PX // side), options.layers, area,
+            options.overwrite, options.resume, f"{sha256_file(Path(run) / 'mamol.json')} stride {stride}",
+        )  # fmt: skip
 
         def show(done: int, total: int, tile: str = tile, i: int = i) -> None:
             progress("map", i * total + done, len(chosen) * total, tile)
 
-        paths.append(map_tile(predictor, reader, request, file, show))
+        own = MapPaths.beside(file, made)
+        if options.resume and len(files) > 1 and file.exists() and not own.blocks.exists():
+            paths.append(own)  # a tile that was finished before the job was stopped
+            continue
+        paths.append(map_tile(predictor, reader, request, file, engine, show))
     return paths
+
+
+def _touched(reader: Reader, tiles: list[str], area: Area | None) -> list[str]:
+    """Return the tiles that an area touches; raises GridMismatch if it touches none."""
+    if area is None:
+        return tiles
+    found, beside = [], None
+    for tile in tiles:
+        try:
+            area_window(area, Grid(*reader.shape(tile), reader.georeference(tile)))
+            found.append(tile)
+        except GridMismatch as error:
+            beside = error
+    if not found and beside is not None:
+        raise beside
+    return found
 
 
 def _tile_file(out: Path, tile: str) -> Path:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
+import shapely
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from conftest import Trained
 from made import made_scene
 from mamol.api import MapOptions, map_scene
-from mamol.data.dataset import Scene, Tile, classes_from
+from mamol.data.area import Area
+from mamol.data.dataset import Georeference, Scene, Tile, classes_from
 from mamol.data.raster import open_raster
 from mamol.data.reader import MemoryReader
-from mamol.errors import AllModalitiesMissing, OutputExists, UnknownName, UsageError, WriteFailed
-from mamol.mapping.predict import MapRequest, map_tile, pattern_bits
+from mamol.errors import AllModalitiesMissing, FileMissing, OutputExists, UnknownName, UsageError, WriteFailed
+from mamol.mapping.predict import MapRequest, map_tile, plan
 from mamol.modality import Batch, Modality
+from mamol.model.raster_windows import Folds
 
 CLASSES = classes_from(["a", "b", "c"])
 MODALITIES = (Modality("x", 1), Modality("y", 1))
@@ -117,10 +121,15 @@ def test_an_empty_scene_and_a_full_disk(tmp_path: Path, monkeypatch: pytest.Monk
     def full(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("mamol.mapping.rasters.MapWriter.write", full)
-    with pytest.raises(WriteFailed, match="No space left"):
-        map_tile(Identity(), MemoryReader(scene(10, 10)), MapRequest("t", CLASSES), tmp_path / "map.tif")
-    assert list(tmp_path.iterdir()) == []
+    for broken in ("numpy.savez", "rasterio.shutil.copy"):
+        with monkeypatch.context() as patch:
+            patch.setattr(broken, lambda *a, **k: full())
+            with pytest.raises(WriteFailed, match="No space left"):
+                map_tile(Identity(), MemoryReader(scene(10, 10)), MapRequest("t", CLASSES, overwrite=True), tmp_path / "map.tif")
+        assert [p.name for p in tmp_path.iterdir()] == ["map.tif.blocks"]  # what is finished waits for --resume
+    map_tile(Identity(), MemoryReader(scene(10, 10)), MapRequest("t", CLASSES, resume=True), tmp_path / "map.tif")
+    assert (tmp_path / "map.tif").is_file()
+    assert not (tmp_path / "map.tif.blocks").exists()
 
 
 def test_scene_with_other_sensors(scene_run: Trained, tmp_path: Path) -> None:
@@ -150,7 +159,88 @@ def test_scene_with_other_sensors(scene_run: Trained, tmp_path: Path) -> None:
         map_scene(scene_run.run, foreign, tmp_path / "foreign.tif")
 
 
-def test_pattern_bits() -> None:
-    batch = scene(3, 3).tiles[0].batch()
-    bits = pattern_bits(batch, ("y", "x", "z"))
-    np.testing.assert_array_equal(bits, batch.available["y"][0] * 1 + batch.available["x"][0] * 2)
+class Stops(MemoryReader):
+    """Reads a few windows, then fails as a disk, a network or a person would."""
+
+    left = 5
+
+    def read(self, tile: str, rows: slice, columns: slice) -> Batch:
+        if Stops.left == 0:
+            raise FileMissing("x.tif has vanished")
+        Stops.left -= 1
+        return super().read(tile, rows, columns)
+
+
+def test_a_stopped_map_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+    made, layers = scene(40, 33), ("class", "confidence", "pattern", "entropy", "probability")
+    request = MapRequest("t", CLASSES, rim_px=4, block_px=8, layers=layers)
+    whole = map_tile(Identity(), MemoryReader(made), request, tmp_path / "whole.tif")
+    Stops.left = 5
+    with pytest.raises(FileMissing, match=r"x.tif has vanished \(at tile 't', rows 4..20, columns 0..12"):
+        map_tile(Identity(), Stops(made), request, tmp_path / "part.tif")
+    assert not (tmp_path / "part.tif").exists()
+    done = len(list((tmp_path / "part.tif.blocks").glob("*.npz")))
+    assert 0 < done < 25
+    with pytest.raises(OutputExists, match="--resume"):
+        map_tile(Identity(), MemoryReader(made), request, tmp_path / "part.tif")
+    steps: list[int] = []
+    part = map_tile(
+        Identity(),
+        MemoryReader(made),
+        replace(request, resume=True),
+        tmp_path / "part.tif",
+        progress=lambda d, n: steps.append(d),
+    )
+    assert steps[0] == done
+    for name, path in whole.layers.items():
+        assert path.read_bytes() == part.layers[name].read_bytes(), name
+
+
+def test_an_area_clips_and_changes_nothing_inside(scene_run: Trained, tmp_path: Path) -> None:
+    made = made_scene(1, 40)
+    place = Georeference(rasterio.crs.CRS.from_epsg(32632).to_wkt(), (10.0, 0.0, 500_000.0, 0.0, -10.0, 5_000_000.0))
+    tile = replace(made.tiles[0], georeference=place)
+    made = replace(made, tiles=(tile,))
+    area = Area(shapely.box(*_ground(tile, 13, 21, 30, 39)), tile.georeference.crs)
+    request = MapRequest("t0", made.classes, rim_px=8, block_px=16)
+    whole = map_tile(scene_run.predictor, MemoryReader(made), request, tmp_path / "whole.tif")
+    part = map_tile(scene_run.predictor, MemoryReader(made), replace(request, area=area), tmp_path / "part.tif")
+    with open_raster(whole.confidence) as a, open_raster(part.confidence) as b:
+        assert b.shape == (22, 23)  # rows 8..30, columns 16..39: the corner stays on the grid of windows
+        assert b.transform * (0, 0) == a.transform * (16, 8)
+        np.testing.assert_allclose(b.read(1)[5:, 5:], a.read(1)[13:30, 21:39], atol=1e-6)
+        assert np.isnan(b.read(1)[:5]).all()
+        assert np.isnan(b.read(1)[:, :5]).all()
+
+
+def _ground(tile: Tile, top: int, left: int, bottom: int, right: int) -> tuple[float, float, float, float]:
+    place = rasterio.Affine(*tile.georeference.transform)
+    (west, north), (east, south) = place * (left, top), place * (right, bottom)
+    return west, min(north, south), east, max(north, south)
+
+
+def test_the_expert_layer_names_what_the_router_chose(scene_run: Trained, tmp_path: Path) -> None:
+    made = made_scene(1, 24)
+    request = MapRequest("t0", made.classes, rim_px=8, block_px=16, layers=("expert", "pattern"))
+    paths = map_tile(scene_run.predictor, MemoryReader(made), request, tmp_path / "map.tif")
+    with open_raster(paths.layers["expert"]) as e, open_raster(paths.pattern) as p:
+        expert, bits = e.read(1), p.read(1)
+    for code in np.unique(bits[bits > 0]):
+        names = [m for i, m in enumerate(scene_run.predictor.modalities) if code >> i & 1]
+        assert set(expert[bits == code]) == {scene_run.predictor.chosen_expert(names)}
+    assert scene_run.predictor.chosen_expert(["hsi"]) in (1, 2)
+    with pytest.raises(UsageError, match="router sees the pattern"):
+        plan(Identity(), MemoryReader(scene(9, 9)), MapRequest("t", CLASSES, layers=("expert",)))
+
+
+def test_windows_of_one_pattern_run_folded_and_agree_with_the_mixture(
+    scene_run: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = made_scene(1, 40).tiles[0].batch()
+    for i, m in enumerate(batch.names()):  # holes with edges across the windows
+        batch.available[m][:, 11 * i : 11 * i + 13, 5 : 30 - 4 * i] = False
+    predictor = replace(scene_run.predictor, folds=Folds())
+    folded = predictor.predict(batch)
+    assert len(predictor.folds.models) > 2
+    monkeypatch.setattr(Folds, "get", lambda self, model, pattern: model)
+    np.testing.assert_allclose(folded, predictor.predict(batch), atol=1e-4)

@@ -1,5 +1,6 @@
-"""Map files: place, colours and names, all three together or none."""
+"""Map files: place, colours and names, cloud-optimised, all together or none."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,19 +9,25 @@ import rasterio
 from rasterio.crs import CRS
 
 from mamol.data.dataset import Georeference, classes_from
-from mamol.errors import UsageError, WriteFailed
+from mamol.data.raster import Grid
+from mamol.errors import OutputExists, WriteFailed
+from mamol.mapping.layers import Block, make_layers
 from mamol.mapping.picture import draw_maps, read_classes
-from mamol.mapping.rasters import MapLayout, MapPaths, MapWriter
+from mamol.mapping.rasters import MapLayout, MapPaths, write_map
 
 CLASSES = classes_from(["wheat & rye", "oak <old>"], ["#ff0000", "#00ff80"])
 PLACE = Georeference(CRS.from_epsg(32632).to_wkt(), (10.0, 0.0, 500_000.0, 0.0, -10.0, 5_000_000.0))
+EVERY = ("class", "confidence", "pattern", "entropy", "probability", "expert")
+P = np.array([[[0.2, 0.9, np.nan], [0.6, 0.1, 0.5]], [[0.8, 0.1, np.nan], [0.4, 0.9, 0.5]]], dtype=np.float32)
+BITS = np.array([[1, 3, 0], [2, 1, 1]], dtype=np.uint32)
 
 
-def write(folder: Path, modalities: tuple[str, ...] = ("hsi", "sar")) -> MapPaths:
-    paths = MapPaths.beside(folder / "map.tif")
-    with MapWriter(paths, MapLayout(2, 3, PLACE, CLASSES, modalities)) as writer:
-        probability = np.array([[[0.2, 0.9, np.nan], [0.6, 0.1, 0.5]], [[0.8, 0.1, np.nan], [0.4, 0.9, 0.5]]])
-        writer.write(0, 0, probability, np.array([[1, 3, 0], [2, 1, 1]], dtype=np.uint32))
+def write(folder: Path, modalities: tuple[str, ...] = ("hsi", "sar"), overwrite: bool = False) -> MapPaths:
+    layers = make_layers(EVERY, 2, len(modalities))
+    paths = MapPaths.beside(folder / "map.tif", layers)
+    block = Block(P, BITS, np.ones((2, 3), dtype=np.uint8))
+    layout = MapLayout(Grid(2, 3, PLACE), CLASSES, modalities, layers, ("dynamic 1",))
+    write_map(paths, layout, [((0, 0), {n: la.compute(block) for n, la in layers.items()})], folder / "work", overwrite)
     return paths
 
 
@@ -34,6 +41,7 @@ def test_values_place_colours_and_names(tmp_path: Path) -> None:
         assert raster.colormap(1)[1] == (255, 0, 0, 255)
         assert raster.colormap(1)[2] == (0, 255, 128, 255)
         assert raster.tags(1)["CLASS_2"] == "oak <old>"
+        assert raster.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
     aux = (tmp_path / "map.tif.aux.xml").read_text()
     assert "<Category>wheat &amp; rye</Category><Category>oak &lt;old&gt;</Category>" in aux
     with rasterio.open(paths.confidence) as raster:
@@ -43,38 +51,61 @@ def test_values_place_colours_and_names(tmp_path: Path) -> None:
         assert raster.read(1).tolist() == [[1, 3, 0], [2, 1, 1]]
         assert raster.tags(1)["BIT_1"] == "sar"
         assert raster.dtypes == ("uint8",)
+    with rasterio.open(paths.layers["probability"]) as raster:
+        assert raster.read(2).tolist() == [[200, 25, 255], [100, 225, 125]]
+        assert raster.descriptions == ("wheat & rye", "oak <old>")
+        assert raster.scales == (0.004, 0.004)
+    with rasterio.open(paths.layers["expert"]) as raster:
+        assert raster.tags(1)["EXPERT_1"] == "dynamic 1"
+
+
+def test_every_file_is_there_and_the_item_names_them(tmp_path: Path) -> None:
+    paths = write(tmp_path)
+    assert all(p.is_file() for p in paths.all())
+    item = json.loads(paths.item.read_text())
+    assert {tmp_path / a["href"] for a in item["assets"].values()} == {p for p in paths.all() if p != paths.item}
+    assert item["assets"]["class"]["type"].endswith("profile=cloud-optimized")
+    assert "oak &lt;old>" in paths.style.read_text() or "oak &lt;old&gt;" in paths.style.read_text()
+    assert not any(".partial" in str(p) for p in tmp_path.rglob("*"))
 
 
 def test_many_modalities_take_a_wider_type(tmp_path: Path) -> None:
     with rasterio.open(write(tmp_path, tuple("abcdefghi")).pattern) as raster:
-        assert raster.dtypes == ("uint32",)
+        assert raster.dtypes == ("uint16",)
 
 
-def test_a_failure_leaves_no_file(tmp_path: Path) -> None:
-    paths = MapPaths.beside(tmp_path / "sub" / "map.tif")
-    with pytest.raises(RuntimeError, match="stop"), MapWriter(paths, MapLayout(2, 3, PLACE, CLASSES, ("hsi",))):
-        raise RuntimeError("stop")
-    assert list((tmp_path / "sub").iterdir()) == []
+def test_a_failure_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = write(tmp_path)
+    with pytest.raises(OutputExists):
+        write(tmp_path)
+    before = {p: p.read_bytes() for p in paths.all()}
+
+    def full(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    for broken in ("rasterio.io.DatasetWriter.write_colormap", "rasterio.shutil.copy", "mamol.mapping.rasters.draw_legend"):
+        with monkeypatch.context() as patch:
+            patch.setattr(broken, full if "copy" not in broken else lambda *a, **k: full())
+            with pytest.raises(WriteFailed, match="No space left"):
+                write(tmp_path, overwrite=True)
+        assert {p: p.read_bytes() for p in paths.all()} == before
+        assert not any(".partial" in str(p) for p in tmp_path.rglob("*"))
 
 
-def test_more_classes_than_a_byte_holds() -> None:
-    layout = MapLayout(2, 2, PLACE, classes_from([str(i) for i in range(256)]), ("hsi",))
-    with pytest.raises(UsageError, match="at most 255"):
-        MapWriter(MapPaths.beside(Path("x.tif")), layout)
+def test_a_large_map_has_overviews(tmp_path: Path) -> None:
+    layers = make_layers((), 2, 1)
+    paths = MapPaths.beside(tmp_path / "map.tif", layers)
+    truth = np.ones((1, 700, 600), dtype=np.uint8)
+    truth[:, :350] = 2
+    layout = MapLayout(Grid(700, 600, PLACE), CLASSES, ("x",), layers)
+    write_map(paths, layout, (((y, 0), {"class": truth[:, y : y + 256]}) for y in range(0, 700, 256)), tmp_path / "work")
+    with rasterio.open(paths.classes) as raster:
+        assert raster.overviews(1)
+        np.testing.assert_array_equal(raster.read(), truth)
+        assert set(np.unique(raster.read(1, out_shape=(350, 300)))) == {1, 2}
 
 
 def test_a_picture(tmp_path: Path) -> None:
     classes = read_classes(write(tmp_path).classes)
     picture = draw_maps({"all": classes, "none": np.zeros_like(classes)}, CLASSES, tmp_path / "maps.png")
     assert picture.read_bytes().startswith(b"\x89PNG")
-
-
-def test_a_failure_while_opening_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*args: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("rasterio.io.DatasetWriter.write_colormap", full)
-    paths = MapPaths.beside(tmp_path / "map.tif")
-    with pytest.raises(WriteFailed, match="No space left"):
-        MapWriter(paths, MapLayout(2, 3, PLACE, CLASSES, ("hsi",))).__enter__()
-    assert list(tmp_path.iterdir()) == []

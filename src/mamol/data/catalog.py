@@ -1,18 +1,19 @@
 """The data sets that mamol knows by name, and how any DATASET argument is opened.
 
-A DATASET is a catalogue name, a scene.toml (or its folder), or the folder of a sample set (samples.toml). Real data
-lie under data_root()/<name>/: MAMOL_DATA if it is set, else the user's data folder.
+A DATASET is a catalogue name, a scene.toml (or its folder), a STAC document (a .json file or a URL), or the folder of a
+sample set (samples.toml). Real data lie under data_root()/<name>/: MAMOL_DATA if it is set, else the user's data folder.
 """
 
 from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mamol.data.dataset import Dataset, Scene
+from mamol.data.handles import as_place, is_remote
 from mamol.data.reader import MemoryReader, Reader, open_scene
 from mamol.data.samples import load_samples
 from mamol.errors import FileMissing, UsageError, unknown
@@ -84,18 +85,22 @@ def load_dataset(name_or_path: str | Path) -> Dataset:
     entry = CATALOG.get(str(name_or_path))
     if entry is not None:
         return entry.load(_folder(str(name_or_path), entry))
-    path = _existing(name_or_path)
-    if is_samples(path):
-        return load_samples(path if path.is_dir() else path.parent)
-    return open_scene(path).load()
+    place = _existing(name_or_path)
+    if is_samples(place):
+        return load_samples(Path(place) if Path(place).is_dir() else Path(place).parent)
+    return open_scene(place).load()
 
 
-def open_reader(name_or_path: str | Path) -> Reader:
-    """Open a scene for reading by window; raises UsageError for a sample set, which has no map."""
+def open_reader(name_or_path: str | Path, modalities: Sequence[str] = ()) -> Reader:
+    """Open a scene for reading by window; raises UsageError for a sample set, which has no map.
+
+    `modalities` names those to read, such as the ones that a model knows, () all: it spares the files of the others, and of
+    a STAC item it says which assets are meant. A scene from the catalogue has all of its modalities in any case.
+    """
     if str(name_or_path) not in CATALOG:
-        path = _existing(name_or_path)
-        if not is_samples(path):
-            return open_scene(path)
+        place = _existing(name_or_path)
+        if not is_samples(place):
+            return open_scene(place, modalities)
     dataset = load_dataset(name_or_path)
     if not isinstance(dataset, Scene):
         raise UsageError(f"'{name_or_path}' is a sample set: one label per sample, so there is no ground to map.")
@@ -114,18 +119,24 @@ def _folder(name: str, entry: Entry) -> Path:
     return folder
 
 
-def _existing(name_or_path: str | Path) -> Path:
-    path = Path(name_or_path)
+def _existing(name_or_path: str | Path) -> str:
+    """Return the place of a data set; what a server holds is found out when it is opened."""
+    place, path = as_place(name_or_path), Path(name_or_path)
+    if is_remote(place):
+        return place
     if not path.exists():
         looks_like_path = path.suffix or len(path.parts) > 1
         if looks_like_path:
-            raise FileMissing(f"data set not found: {path}. Give a scene.toml, a sample set's folder or a catalogue name.")
+            raise FileMissing(
+                f"data set not found: {path}. Give a scene.toml, a STAC item, a sample set's folder or a catalogue name."
+            )
         raise unknown("data set", str(name_or_path), CATALOG, "A path to a scene.toml works too.")
     if path.is_dir() and not ((path / "scene.toml").exists() or is_samples(path)):
         raise FileMissing(f"{path} holds neither scene.toml nor samples.toml; `mamol scene make DIR` writes an example.")
-    return path
+    return str(path)
 
 
-def is_samples(path: Path) -> bool:
+def is_samples(place: Path | str) -> bool:
     """Tell whether a path is a sample set (samples.toml or its folder)."""
+    path = Path(place)
     return path.name == "samples.toml" or (path.is_dir() and (path / "samples.toml").exists())

@@ -13,6 +13,7 @@ import numpy as np
 
 from mamol.data.catalog import CATALOG, is_samples, load_dataset
 from mamol.data.dataset import UNLABELLED, Dataset, Scene, class_names, label_arrays
+from mamol.data.handles import as_place, is_remote, is_there
 from mamol.data.labels import read_labels
 from mamol.data.raster import read_modality
 from mamol.data.reader import FileReader, open_scene
@@ -38,9 +39,9 @@ def check(name_or_path: str | Path) -> Check:
 
     Raises FileMissing, UnknownName and ConfigError for a path, a name or a description that cannot be read.
     """
-    path = Path(name_or_path)
-    if str(name_or_path) not in CATALOG and path.exists() and not is_samples(path):
-        return _check_files(open_scene(path))
+    place = as_place(name_or_path)
+    if place not in CATALOG and (is_remote(place) or Path(place).exists()) and not is_samples(place):
+        return _check_files(open_scene(place))
     try:
         return _describe(load_dataset(name_or_path), Check(str(name_or_path)))
     except DataError as error:
@@ -56,10 +57,10 @@ def _check_files(reader: FileReader) -> Check:
         _try_labels(reader, report)
         return report
     for m in modalities:
-        spec = reader.spec.modalities[m.name]
-        if not any(reader.spec.path(spec.path, t).exists() for t in reader.tile_names):
-            looked = reader.spec.path(spec.path, reader.tile_names[0])
-            report.remarks.append(f"no file of '{m.name}' in any tile ({looked}): it counts as absent everywhere.")
+        try:
+            report.remarks += _nowhere(reader, m.name)
+        except MamolError as error:
+            report.faults.append(f"'{m.name}': {error}")
     for tile in reader.tile_names:
         _check_tile(reader, tile, report)
     if not report.faults:
@@ -73,6 +74,18 @@ def _check_files(reader: FileReader) -> Check:
     return report
 
 
+def _nowhere(reader: FileReader, name: str) -> list[str]:
+    """Say which files of a modality no tile has."""
+    spec, tiles = reader.spec.modalities[name], reader.tile_names
+    if not any(reader.sources(t, name) for t in tiles):
+        looked = reader.spec.looked_for(tiles[0], name)
+        return [f"no file of '{name}' in any tile ({looked}): it counts as absent everywhere."]
+    asked = spec.mask or spec.mask_asset
+    if asked and not any(reader.mask(t, name) for t in tiles):
+        return [f"no mask raster of '{name}' in any tile ({asked}): nothing is masked."]
+    return []
+
+
 def _check_tile(reader: FileReader, tile: str, report: Check) -> None:
     """Try the grid, every sensor and the labels of one tile, each on its own."""
     try:
@@ -82,16 +95,15 @@ def _check_tile(reader: FileReader, tile: str, report: Check) -> None:
         return
     everything = (slice(0, grid.height), slice(0, grid.width))
     for m in reader.modalities:
-        spec = reader.spec.modalities[m.name]
-        path = reader.spec.path(spec.path, tile)
-        if not path.exists():
-            continue
         try:
-            values, available = read_modality(path, spec, grid, everything)
+            sources = reader.sources(tile, m.name)
+            if not sources:
+                continue
+            values, available = read_modality(sources, grid, everything, reader.mask(tile, m.name))
             if len(values) != m.bands:
-                raise DataError(f"{path} gives {len(values)} bands; the other tiles give {m.bands}.")
+                raise DataError(f"{sources[0].place} gives {len(values)} bands; the other tiles give {m.bands}.")
             if not available.any():
-                report.remarks.append(f"tile '{tile}': '{m.name}' has no value there (nodata or NaN everywhere).")
+                report.remarks.append(f"tile '{tile}': '{m.name}' has no value there (nodata, NaN or masked everywhere).")
         except MamolError as error:
             report.faults.append(f"tile '{tile}', '{m.name}': {error}")
     try:
@@ -105,9 +117,9 @@ def _try_labels(reader: FileReader, report: Check) -> None:
     labels = reader.spec.labels
     if labels is not None:
         for tile in reader.tile_names:
-            path = reader.spec.path(labels.path, tile)
-            if not path.exists():
-                report.faults.append(str(FileMissing(f"labels not found: {path}; check [labels] path in scene.toml.")))
+            place = reader.spec.place(labels.path, tile)
+            if not is_there(place):
+                report.faults.append(str(FileMissing(f"labels not found: {place}; check [labels] path in scene.toml.")))
 
 
 def _describe(dataset: Dataset, report: Check) -> Check:

@@ -1,73 +1,44 @@
 """Read one modality onto a tile's grid, window by window, with its availability.
 
 A raster with another pixel size, CRS or extent is warped on read by the named resampling (GDAL's warper); "mean_std"
-gives the mean and the standard deviation of the finer pixels, 2 C bands. A value is missing where the file's nodata, a
-NaN, an infinity or the mask raster says so, in any band, or where the file does not reach. A .mat file, or a raster
-without georeference, is a plain pixel grid of the same size or a whole multiple finer.
+gives the mean and the standard deviation of the finer pixels, 2 C bands. A value is missing where the file's nodata or
+mask, a NaN, an infinity or the mask raster says so, in any band, or where the file does not reach. A .mat file, or a
+raster without georeference, is a plain pixel grid of the same size or a whole multiple finer.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rasterio
 import scipy.io
 from rasterio.enums import Resampling
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
-from rasterio.transform import array_bounds
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
+from mamol.data.area import Grid, Slices, across, around, missing_onto, multiple, refuse_disjoint, same_grid, times
 from mamol.data.dataset import Georeference
-from mamol.data.spec import ModalitySpec
-from mamol.errors import DataError, GridMismatch, unknown
+from mamol.data.handles import Handle, as_place, identify, open_raster, reading
+from mamol.data.spec import Mask, Source
+from mamol.errors import DataError, unknown
 from mamol.files import must_exist
 
-Slices = tuple[slice, slice]
 BLOCK_STATISTICS: dict[str, Callable[..., np.ndarray]] = {
     "average": np.nanmean,
     "min": np.nanmin,
     "max": np.nanmax,
     "med": np.nanmedian,
 }
-
-
-@dataclass(frozen=True)
-class Grid:
-    """The ground of a tile: H, W and where they lie."""
-
-    height: int
-    width: int
-    georeference: Georeference
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Return (H, W)."""
-        return self.height, self.width
-
-    @property
-    def bounds(self) -> tuple[float, float, float, float]:
-        """Return (west, south, east, north) in the CRS's unit."""
-        return tuple(array_bounds(self.height, self.width, rasterio.Affine(*self.georeference.transform)))
-
-
-@contextmanager
-def open_raster(path: Path) -> Iterator[rasterio.DatasetReader]:
-    """Open a raster for reading; raises FileMissing, and DataError that names the file if it is broken."""
-    must_exist(path, "raster")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(path) as raster:
-                yield raster
-    except RasterioError as error:
-        raise DataError(f"{path} cannot be read as a raster ({error}); it may be truncated. Get the file anew.") from error
+__all__ = ["Grid", "band_count", "is_mat", "open_raster", "read_grid", "read_mat", "read_missing", "read_modality"]
+VIEWS = 4
+"""Ways in which one open file is warped that are kept."""
+FINER = 0.75
+"""A raster whose pixels are below this many grid pixels wide is averaged, where nobody names a resampling."""
 
 
 @lru_cache(maxsize=8)
@@ -99,160 +70,42 @@ def read_mat(path: Path, key: str | None = None) -> np.ndarray:
     return next(iter(large.values()))
 
 
-def is_mat(path: Path) -> bool:
+def is_mat(path: Path | str) -> bool:
     """Tell whether a path is a MATLAB file."""
-    return path.suffix.lower() == ".mat"
+    return str(path).lower().endswith(".mat")
 
 
-def read_grid(path: Path, key: str | None = None) -> Grid:
-    """Return the grid that a raster or .mat file defines."""
-    if is_mat(path):
-        height, width = read_mat(path, key).shape[:2]
+def read_grid(place: Path | str, key: str | None = None) -> Grid:
+    """Return the grid that a raster or .mat file defines; of a remote file, as it was when first asked."""
+    if is_mat(place):
+        height, width = read_mat(Path(place), key).shape[:2]
         return Grid(height, width, Georeference())
-    with open_raster(path) as raster:
-        crs = raster.crs.to_wkt() if raster.crs else ""
-        return Grid(raster.height, raster.width, Georeference(crs, tuple(raster.transform)[:6]))
+    return _grid(as_place(place), identify(as_place(place)))
 
 
-def band_count(path: Path, spec: ModalitySpec) -> int:
+@lru_cache(maxsize=4096)
+def _grid(place: str, identity: tuple[int, ...]) -> Grid:
+    del identity  # part of the cache's key
+    with reading(place) as handle:
+        return handle.grid
+
+
+def band_count(source: Source) -> int:
     """Return the number of bands that reading gives."""
-    if is_mat(path):
-        array = read_mat(path, spec.key)
-        total = array.shape[2] if array.ndim == 3 else 1
+    if is_mat(source.place):
+        total = read_mat(Path(source.place), source.key)[:1, :1].size
     else:
-        with open_raster(path) as raster:
-            total = raster.count
-    for band in spec.bands or ():
+        with reading(source.place) as handle:
+            total = handle.raster.count
+    for band in source.bands or ():
         if not 1 <= band <= total:
-            raise DataError(f"{path} has {total} bands; bands = asks for band {band} (they are counted from 1).")
-    chosen = len(spec.bands) if spec.bands else total
-    return chosen * (2 if spec.resampling == "mean_std" else 1)
+            raise DataError(f"{source.place} has {total} bands; bands = asks for band {band} (they are counted from 1).")
+    return len(source.bands or range(total)) * (2 if source.resampling == "mean_std" else 1)
 
 
-def read_modality(path: Path, spec: ModalitySpec, grid: Grid, part: Slices) -> tuple[np.ndarray, np.ndarray]:
-    """Return values float32 (C, h, w), 0 where missing, and availability bool (h, w) of one window of the grid.
-
-    Raises GridMismatch if the file and the grid share no ground, and DataError if it cannot be read.
-    """
-    raw = _read_mat_window(path, spec, grid, part) if is_mat(path) else _read_raster_window(path, spec, grid, part)
-    available = np.isfinite(raw).all(axis=0)
-    values = np.where(available, raw * spec.scale + spec.offset, 0).astype(np.float32)
-    return values, available
-
-
-def read_mask(path: Path, grid: Grid, part: Slices) -> np.ndarray:
-    """Return where a mask raster is not zero, bool (h, w), brought onto the grid by nearest."""
-    values, available = read_modality(path, ModalitySpec(path=path.name, resampling="nearest"), grid, part)
-    return available & (values[0] != 0)
-
-
-def _read_raster_window(path: Path, spec: ModalitySpec, grid: Grid, part: Slices) -> np.ndarray:
-    rows, columns = part
-    window = Window(columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start)
-    with open_raster(path) as raster:
-        bands = list(spec.bands or range(1, raster.count + 1))
-        nodata = spec.nodata if spec.nodata is not None else raster.nodata
-        plain = not raster.crs or not grid.georeference.crs
-        if same_grid(raster, grid):
-            return _masked(raster.read(bands, window=window), nodata, raster, window if spec.nodata is None else None)
-        if plain:
-            whole = _masked(raster.read(bands), nodata, None, None)
-            return _reduce(whole, grid, spec.resampling, path)[:, rows, columns]
-        refuse_disjoint(raster, grid, path)
-        return _warp(raster, bands, nodata, spec.resampling, grid, window)
-
-
-def _masked(raw: np.ndarray, nodata: float | None, raster: rasterio.DatasetReader | None, window: Window | None) -> np.ndarray:
-    """Return float64 values with NaN where nodata, or the file's own mask, says missing."""
-    out = raw.astype(np.float64)
-    if nodata is not None:
-        # A float32 file's nodata may be written with other digits than its pixels hold.
-        out[np.isclose(out, nodata, rtol=1e-6, atol=0) if abs(nodata) > 1e30 else out == nodata] = np.nan
-    if raster is not None and window is not None and nodata is None:
-        out[:, raster.dataset_mask(window=window) == 0] = np.nan
-    return out
-
-
-def same_grid(raster: rasterio.DatasetReader, grid: Grid) -> bool:
-    """Tell whether a raster lies on the grid pixel by pixel (to a thousandth of a pixel)."""
-    own, other = raster.transform, grid.georeference.transform
-    if raster.shape != grid.shape:
-        return False
-    if not raster.crs and not grid.georeference.crs:
-        return True
-    pixel = max(abs(own.a), abs(own.e))
-    close = all(abs(a - b) <= 1e-3 * pixel for a, b in zip(tuple(own)[:6], other, strict=True))
-    return (
-        close and (raster.crs or "") == rasterio.crs.CRS.from_wkt(grid.georeference.crs)
-        if raster.crs and grid.georeference.crs
-        else False
-    )
-
-
-def refuse_disjoint(raster: rasterio.DatasetReader, grid: Grid, path: Path) -> None:
-    """Raise GridMismatch if a georeferenced raster shares no ground with the grid."""
-    west, south, east, north = rasterio.warp.transform_bounds(raster.crs, grid.georeference.crs, *raster.bounds)
-    gw, gs, ge, gn = grid.bounds
-    if west >= ge or east <= gw or south >= gn or north <= gs:
-        raise GridMismatch(
-            f"{path} covers ({west:.6g}, {south:.6g}, {east:.6g}, {north:.6g}) in the grid's CRS, the grid "
-            f"({gw:.6g}, {gs:.6g}, {ge:.6g}, {gn:.6g}): they do not overlap. Check the file or its CRS."
-        )
-
-
-def _warp(
-    raster: rasterio.DatasetReader,
-    bands: list[int],
-    nodata: float | None,
-    resampling: str | None,
-    grid: Grid,
-    window: Window,
-) -> np.ndarray:
-    target = rasterio.Affine(*grid.georeference.transform)
-    crs = rasterio.crs.CRS.from_wkt(grid.georeference.crs)
-    west, _, east, _ = rasterio.warp.transform_bounds(raster.crs, crs, *raster.bounds)
-    finer = (east - west) / raster.width < 0.75 * abs(target.a)
-    names = {None: "average" if finer else "bilinear", "mean_std": "average"}
-    method = Resampling[names.get(resampling, resampling or "")]
-    options = {"crs": crs, "transform": target, "height": grid.height, "width": grid.width, "resampling": method}
-    # NaN as the target's nodata: the warper then leaves out missing sources and marks what no source reaches.
-    with WarpedVRT(raster, src_nodata=nodata, nodata=np.nan, working_dtype="float64", dtype="float64", **options) as view:
-        mean = view.read(bands, window=window).astype(np.float64)
-    if resampling != "mean_std":
-        return mean
-    with WarpedVRT(
-        raster,
-        src_nodata=nodata,
-        nodata=np.nan,
-        working_dtype="float64",
-        dtype="float64",
-        **(options | {"resampling": Resampling.rms}),
-    ) as view:
-        square = view.read(bands, window=window).astype(np.float64) ** 2
-    return np.concatenate([mean, np.sqrt(np.maximum(square - mean**2, 0))])
-
-
-def _read_mat_window(path: Path, spec: ModalitySpec, grid: Grid, part: Slices) -> np.ndarray:
-    array = read_mat(path, spec.key)
-    cube = np.moveaxis(array, -1, 0) if array.ndim == 3 else array[None]
-    if spec.bands:
-        band_count(path, spec)
-        cube = cube[[b - 1 for b in spec.bands]]
-    if cube.shape[1:] == grid.shape and spec.resampling != "mean_std":
-        return _masked(cube[:, part[0], part[1]], spec.nodata, None, None)
-    return _reduce(_masked(cube, spec.nodata, None, None), grid, spec.resampling, path)[:, part[0], part[1]]
-
-
-def _reduce(cube: np.ndarray, grid: Grid, resampling: str | None, path: Path) -> np.ndarray:
-    """Bring an ungeoreferenced cube (C, k H, k W) onto the grid by whole blocks of k x k pixels."""
-    factor = cube.shape[1] / grid.height
-    if factor != cube.shape[2] / grid.width or factor != int(factor) or factor < 1:
-        raise GridMismatch(
-            f"{path} is {cube.shape[1]} x {cube.shape[2]} pixels without georeference, the grid {grid.height} x "
-            f"{grid.width}: the size must be equal or a whole multiple. Give both a CRS, or resample the file."
-        )
-    k = int(factor)
-    blocks = cube.reshape(cube.shape[0], grid.height, k, grid.width, k)
+def _reduce(cube: np.ndarray, k: int, resampling: str | None) -> np.ndarray:
+    """Bring a cube (C, k h, k w) to (C, h, w) by whole blocks of k x k pixels, NaN left out; "mean_std" gives 2 C."""
+    blocks = cube.reshape(cube.shape[0], cube.shape[1] // k, k, cube.shape[2] // k, k)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a block without any value is NaN, which is what we want
         if resampling == "mean_std":
@@ -260,3 +113,180 @@ def _reduce(cube: np.ndarray, grid: Grid, resampling: str | None, path: Path) ->
         if resampling == "nearest":
             return blocks[:, :, k // 2, :, k // 2]
         return BLOCK_STATISTICS.get(resampling or "average", np.nanmean)(blocks, axis=(2, 4))
+
+
+def read_modality(sources: Sequence[Source], grid: Grid, part: Slices, mask: Mask | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Return values float32 (C, h, w), 0 where missing, and availability bool (h, w) of one window of the grid.
+
+    The bands of several sources are stacked. Raises GridMismatch if a file and the grid share no ground, FileMissing
+    and DataError if one cannot be read.
+    """
+    counts = [band_count(s) for s in sources]
+    rows, columns = part
+    values = np.empty((sum(counts), rows.stop - rows.start, columns.stop - columns.start), dtype=np.float32)
+    there, first = np.ones(values.shape[1:], dtype=bool), 0
+    for source, count in zip(sources, counts, strict=True):
+        there &= _read(source, grid, part, values[first : first + count])
+        first += count
+    if mask is not None:
+        there &= ~read_missing(mask, grid, part)
+    if not there.all():
+        np.copyto(values, 0, where=~there)
+    return values, there
+
+
+def read_missing(mask: Mask, grid: Grid, part: Slices) -> np.ndarray:
+    """Return where a mask raster says missing, bool (h, w) of one window of the grid.
+
+    Finer pixels: where any of them says so; coarser ones: by nearest. Nothing is missing where the mask does not reach,
+    nor, unless `values` names them, where it holds its own nodata or NaN.
+    """
+    if is_mat(mask.place):
+        band, nodata = np.atleast_3d(read_mat(Path(mask.place)))[..., 0], None
+        own = Grid(band.shape[0], band.shape[1], Georeference())
+        window = around(own, grid, part, mask.place)
+        raw = band[window]
+    else:
+        with reading(mask.place) as handle:
+            own, nodata = handle.grid, handle.raster.nodata
+            window = around(own, grid, part, mask.place)
+            empty = any(s.stop <= s.start for s in window)
+            raw = np.zeros((0, 0)) if empty else handle.raster.read(1, window=_window(window))
+    if mask.values is not None:
+        missing = np.isin(raw, mask.values)
+    else:
+        missing = (raw != 0) & np.isfinite(raw) & (True if nodata is None else raw != nodata)
+    return missing_onto(missing, (own, window), (grid, part))
+
+
+def _read(source: Source, grid: Grid, part: Slices, out: np.ndarray) -> np.ndarray:
+    """Fill `out`, float32 (C, h, w), and return where every band has a value, bool (h, w)."""
+    if is_mat(source.place):
+        array = read_mat(Path(source.place), source.key)
+        cube = np.moveaxis(array, -1, 0) if array.ndim == 3 else array[None]
+        k = multiple((cube.shape[1], cube.shape[2]), grid, source.place)
+        chosen = [b - 1 for b in source.bands] if source.bands else slice(None)
+        raw = cube[chosen][:, *times(part, k)]
+        return _take(*_blocks(raw, _each(source.nodata, len(raw), source), k, source), source, out)
+    with reading(source.place) as handle:
+        raster, bands = handle.raster, list(source.bands or range(1, handle.raster.count + 1))
+        given, dtype = _each(source.nodata, len(bands), source), _dtype(handle, bands)
+        nodata = [handle.nodata[b - 1] if v is None else v for b, v in zip(bands, given, strict=True)]
+        k, window, both = 1, _window(part), source.resampling == "mean_std"
+        if both or not same_grid(handle.grid, grid):
+            if handle.grid.georeference.crs and grid.georeference.crs:
+                return _take(_warp(handle, bands, nodata, source, (grid, part)), [None] * len(out), source, out)
+            k = multiple(handle.grid.shape, grid, source.place)
+            window = _window(times(part, k))
+        direct = k == 1 and not both and dtype == out.dtype
+        raw = raster.read(bands, window=window, out=out) if direct else raster.read(bands, window=window, out_dtype=dtype)
+        seen = raster.dataset_mask(window=window) > 0 if handle.masked else None
+    if seen is not None and k > 1:
+        raw = np.where(seen, raw, np.nan)
+    there = _take(*_blocks(raw, nodata, k, source), source, out)
+    return there if seen is None or k > 1 else there & seen
+
+
+def _blocks(raw: np.ndarray, nodata: Sequence[float | None], k: int, source: Source) -> tuple[np.ndarray, Sequence[float | None]]:
+    """Reduce k x k pixels to one, without missing ones; the pair is what `_take` takes."""
+    if k == 1 and source.resampling != "mean_std":
+        return raw, nodata
+    cube = raw.astype(np.float64)
+    for band, value in zip(cube, nodata, strict=True):
+        if value is not None:
+            band[~_differs(band, value)] = np.nan
+    cube = _reduce(cube, k, source.resampling)
+    return cube, [None] * len(cube)
+
+
+def _take(raw: np.ndarray, nodata: Sequence[float | None], source: Source, out: np.ndarray) -> np.ndarray:
+    """Write raw values (C, h, w), scaled, to `out`, and return where all are valid. A band at a time: it stays in cache."""
+    count = len(raw) // 2 if source.resampling == "mean_std" else len(raw)
+    scale, offset = list(_each(source.scale, count, source)), list(_each(source.offset, count, source))
+    if count < len(raw):  # a standard deviation is scaled but not moved
+        scale, offset = scale + [abs(s) for s in scale], offset + [0.0] * count
+    # Up to 16 bits, integers are exact in float32; wider ones are scaled before they are rounded.
+    wide = np.result_type(raw.dtype, np.float32) != np.float32
+    there = np.ones(raw.shape[1:], dtype=bool)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for band, missing, s, o, target in zip(raw, nodata, scale, offset, out, strict=True):
+            if missing is not None:
+                there &= _differs(band, missing)
+            if (s, o) != (1, 0):
+                target[...] = band * s + o if wide else np.add(np.multiply(band, s, out=target, dtype=np.float32), o, out=target)
+            elif band is not target:
+                target[...] = band
+            if raw.dtype.kind == "f":
+                there &= np.isfinite(target)
+    return there
+
+
+def _differs(band: np.ndarray, nodata: float) -> np.ndarray:
+    """Return where a band is not nodata (NaN is for others to find)."""
+    if band.dtype.kind != "f":
+        whole = float(nodata).is_integer() and np.iinfo(band.dtype).min <= nodata <= np.iinfo(band.dtype).max
+        return band != int(nodata) if whole else np.ones(band.shape, dtype=bool)
+    if not abs(nodata) > 1e30:
+        return band != nodata
+    # A float32 file's nodata may be written with other digits than its pixels hold.
+    return (band < min(nodata * 0.999999, nodata * 1.000001)) | (band > max(nodata * 0.999999, nodata * 1.000001))
+
+
+def _warp(handle: Handle, bands: list[int], nodata: list[float | None], source: Source, where: tuple[Grid, Slices]) -> np.ndarray:
+    """Return bands as they look on a window of the grid, NaN where there is nothing; "mean_std" gives both parts."""
+    grid, part = where
+    refuse_disjoint(source.place, handle.grid, grid)
+    pixels = across(handle.grid, grid)[1]
+    both = source.resampling == "mean_std"
+    method = "average" if both else source.resampling or ("average" if pixels < FINER else "bilinear")
+    wide = both or np.result_type(_dtype(handle, bands), np.float32) != np.float32
+
+    def read(method: str) -> np.ndarray:
+        dtype = "float64" if wide else "float32"
+        if len(set(map(str, nodata))) == 1:
+            return _view(handle, grid, method, nodata[0], dtype).read(bands, window=_window(part))
+        pairs = zip(bands, nodata, strict=True)
+        return np.stack([_view(handle, grid, method, v, dtype).read(b, window=_window(part)) for b, v in pairs])
+
+    mean = read(method)
+    return np.concatenate([mean, np.sqrt(np.maximum(read("rms") ** 2 - mean**2, 0))]) if both else mean
+
+
+def _view(handle: Handle, grid: Grid, method: str, nodata: float | None, dtype: str) -> WarpedVRT:
+    key = (grid, method, str(nodata), dtype)
+    if key not in handle.views:
+        while len(handle.views) >= VIEWS:
+            handle.views.pop(next(iter(handle.views))).close()
+        # NaN as the target's nodata: the warper then leaves out missing sources and marks what no source reaches.
+        handle.views[key] = WarpedVRT(
+            handle.raster,
+            crs=rasterio.crs.CRS.from_wkt(grid.georeference.crs),
+            transform=rasterio.Affine(*grid.georeference.transform),
+            height=grid.height,
+            width=grid.width,
+            resampling=Resampling[method],
+            src_nodata=nodata,
+            nodata=np.nan,
+            dtype=dtype,
+            working_dtype=dtype,
+        )
+    return handle.views[key]
+
+
+def _dtype(handle: Handle, bands: list[int]) -> np.dtype:
+    names = {handle.dtypes[b - 1] for b in bands}
+    if any(n.startswith("complex") for n in names):
+        raise DataError(f"{handle.raster.name} holds complex values; write their amplitude, or two real bands.")
+    return np.result_type(*names)
+
+
+def _each(values: tuple[Any, ...], count: int, source: Source) -> tuple[Any, ...]:
+    """Return one entry per band."""
+    if len(values) not in (1, count):
+        raise DataError(f"{source.place} gives {count} bands, but its STAC item describes {len(values)}; mend the item.")
+    return values * count if len(values) == 1 else values
+
+
+def _window(part: Slices) -> Window:
+    rows, columns = part
+    return Window(columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start)

@@ -1,9 +1,9 @@
-"""Open a scene and read it, whole or window by window: from files (scene.toml) or from memory (catalogue scenes)."""
+"""Open a scene and read it, whole or window by window: from files (scene.toml, STAC) or from memory (catalogue scenes)."""
 
 from __future__ import annotations
 
-import csv
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,17 +11,18 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from mamol.data.area import Grid, Slices
 from mamol.data.dataset import UNLABELLED, ClassInfo, Georeference, Scene, Tile
+from mamol.data.handles import as_place, fingerprint, is_remote, is_there
 from mamol.data.labels import find_classes, read_labels, read_official
-from mamol.data.raster import Grid, band_count, read_grid, read_mask, read_modality
-from mamol.data.spec import SceneSpec, read_spec
+from mamol.data.raster import band_count, read_grid, read_modality
+from mamol.data.spec import Mask, SceneSpec, Source, build_spec, read_spec
+from mamol.data.stac import Item, read_items
 from mamol.errors import AllModalitiesMissing, DataError, FileMissing, GridMismatch, UsageError, unknown
-from mamol.files import must_exist, sha256_file
 from mamol.modality import Batch, Modality
 
 log = logging.getLogger(__name__)
-HASH_LIMIT = 200_000_000
-"""Files over this many bytes are named in the provenance by size and time, not by hash."""
+STAC_SUFFIXES = {".json", ".geojson"}
 
 
 @runtime_checkable
@@ -104,30 +105,66 @@ class MemoryReader:
 
 
 class FileReader:
-    """A scene described by a scene.toml; files are opened when a window is read."""
+    """A scene described by a scene.toml or STAC items; files are opened when a window is read, and stay open.
 
-    def __init__(self, spec: SceneSpec) -> None:
-        self.spec = spec
+    Whether a sensor is there in a tile is found out once: a file that vanishes later is an error, not an absent sensor.
+    It can be pickled and used from several threads; each process and thread opens its own files.
+    """
+
+    def __init__(self, spec: SceneSpec, items: Mapping[str, Item] | None = None, only: Sequence[str] = ()) -> None:
+        """Take a description, the STAC items by tile if it names any, and the modalities to read (() all)."""
+        self.spec, self.items = spec, dict(items or {})
         self.name = spec.name
-        self.tile_names = spec.tile_names()
+        self.tile_names = spec.tile_names() if spec.stac is None or spec.tiles not in (None, "*") else tuple(self.items)
+        for tile in self.tile_names if spec.stac is not None else ():
+            if tile not in self.items:
+                raise unknown(f"item in {spec.stac}", tile, self.items)
+        self._names = tuple(m for m in spec.modalities if not only or m in only)
+        self._found: dict[tuple[str, str], tuple[tuple[Source, ...], Mask | None]] = {}
+
+    def sources(self, tile: str, modality: str) -> tuple[Source, ...]:
+        """Return the files of a modality in a tile, () if it is absent there."""
+        return self._files(tile, modality)[0]
+
+    def mask(self, tile: str, modality: str) -> Mask | None:
+        """Return the mask raster of a modality in a tile, None if it has none there."""
+        return self._files(tile, modality)[1]
+
+    def _files(self, tile: str, modality: str) -> tuple[tuple[Source, ...], Mask | None]:
+        if (tile, modality) not in self._found:
+            item = self.items.get(tile)
+            sources, mask = self.spec.files(tile, modality, item.assets if item else {})
+            there = bool(sources) and all(is_there(s.place) for s in sources)
+            masked = there and mask is not None and is_there(mask.place)
+            self._found[tile, modality] = (sources if there else (), mask if masked else None)
+        return self._found[tile, modality]
 
     @cached_property
     def modalities(self) -> tuple[Modality, ...]:
         """Modalities in the order of scene.toml; one without any file has `count` bands (1 if not said)."""
         out = []
-        for name, spec in self.spec.modalities.items():
-            files = [f for f in (self.spec.path(spec.path, t) for t in self.tile_names) if f.exists()]
-            if files:
-                counts = {band_count(f, spec) for f in (files[0], files[-1])}
+        for name in self._names:
+            spec = self.spec.modalities[name]
+            if ends := self._ends(name):
+                counts = {sum(band_count(s) for s in sources) for sources in ends}
                 if len(counts) > 1:
                     raise DataError(f"modality '{name}' has {sorted(counts)} bands in different tiles; they must be equal.")
-                bands, gsd = counts.pop(), self._gsd(files[0], spec.key)
+                bands, gsd = counts.pop(), _gsd(ends[0][0])
             else:
-                looked = self.spec.path(spec.path, self.tile_names[0])
+                looked = self.spec.looked_for(self.tile_names[0], name)
                 log.warning("modality '%s' has no file in any tile (%s); it counts as absent everywhere", name, looked)
                 bands, gsd = len(spec.bands or ()) or spec.count or 1, None
             out.append(Modality(name, bands, "grid", gsd, spec.unit))
         return tuple(out)
+
+    def _ends(self, name: str) -> list[tuple[Source, ...]]:
+        """Return the files of the first and the last tile with the modality; a server is asked for no more than those."""
+        first = next((s for t in self.tile_names if (s := self.sources(t, name))), None)
+        if first is None:
+            return []
+        tiles = self.tile_names if not is_remote(first[0].place) else reversed(self.tile_names)
+        found = (s for t in tiles if (s := self.sources(t, name)))
+        return [first, next(found) if is_remote(first[0].place) else list(found)[-1]]
 
     @cached_property
     def _classes(self) -> tuple[tuple[ClassInfo, ...], dict[float | str, int]]:
@@ -147,24 +184,24 @@ class FileReader:
     def provenance(self) -> dict[str, Any]:
         """Resampling per modality and the SHA-256 of the files."""
         specs = self.spec.modalities.items()
-        files = [self.spec.path(s.path, t) for t in self.tile_names for _, s in specs]
+        files = [s.place for t in self.tile_names for m in self._names for s in self.sources(t, m)]
         return {
             "resampling": {m: s.resampling or "average if finer, bilinear if coarser" for m, s in specs},
-            "sha256": {f.name if len(self.tile_names) == 1 else str(f): _identity(f) for f in files if f.exists()},
+            "sha256": {Path(f).name if len(self.tile_names) == 1 else f: fingerprint(f) for f in files},
         }
 
     def grid(self, tile: str) -> Grid:
-        """Return the grid of a tile; raises FileMissing if the modality that defines it has no file there."""
+        """Return the grid of a tile; raises AllModalitiesMissing if no modality has a file there.
+
+        With the grid's own sensor absent, the next one that is there defines the ground.
+        """
         if tile not in self.tile_names:
             raise unknown("tile", tile, self.tile_names)
         chosen = self.spec.grid_modality()
-        # With the grid's own sensor absent, the next one that is there defines the ground.
         for name in [chosen, *(m for m in self.spec.modalities if m != chosen)]:
-            spec = self.spec.modalities[name]
-            path = self.spec.path(spec.path, tile)
-            if path.exists():
-                return read_grid(path, spec.key)
-        looked = self.spec.path(self.spec.modalities[chosen].path, tile)
+            if sources := self.sources(tile, name):
+                return read_grid(sources[0].place, sources[0].key)
+        looked = self.spec.looked_for(tile, chosen)
         raise AllModalitiesMissing(
             f"tile '{tile}' of '{self.name}' has no file of any modality; looked for {looked} and the like."
         )
@@ -178,23 +215,29 @@ class FileReader:
         return self.grid(tile).georeference
 
     def read(self, tile: str, rows: slice, columns: slice) -> Batch:
-        """Return one window as a batch of one, (1, C, h, w); a modality without a file is absent."""
-        grid, values, available = self.grid(tile), {}, {}
-        shape = (rows.stop - rows.start, columns.stop - columns.start)
-        for m in self.modalities:
-            spec = self.spec.modalities[m.name]
-            path = self.spec.path(spec.path, tile)
-            if path.exists():
-                value, there = read_modality(path, spec, grid, (rows, columns))
-                if len(value) != m.bands:
-                    raise DataError(f"{path} gives {len(value)} bands; the other tiles give {m.bands}.")
-                if spec.mask is not None and self.spec.path(spec.mask, tile).exists():
-                    there = there & ~read_mask(self.spec.path(spec.mask, tile), grid, (rows, columns))
-            else:
-                value, there = np.zeros((m.bands, *shape), dtype=np.float32), np.zeros(shape, dtype=bool)
-            values[m.name] = np.where(there, value, 0).astype(np.float32)[None]
-            available[m.name] = there[None]
-        return Batch(values, available)
+        """Return one window as a batch of one, (1, C, h, w); a modality without a file is absent.
+
+        Raises UsageError for a window that leaves the tile, and what `read_modality` raises, with the window named.
+        """
+        said = f"rows {rows.start}:{rows.stop}, columns {columns.start}:{columns.stop} of tile '{tile}'"
+        try:
+            grid = self.grid(tile)
+            if not (0 <= rows.start < rows.stop <= grid.height and 0 <= columns.start < columns.stop <= grid.width):
+                raise UsageError(f"{said} leave its {grid.height} x {grid.width} pixels; cut the window off at the border.")
+            pairs = {m.name: self._read(tile, m, grid, (rows, columns)) for m in self.modalities}
+        except (FileMissing, DataError) as error:
+            raise type(error)(f"{error} Wanted: {said}.") from error
+        return Batch({m: v[None] for m, (v, _) in pairs.items()}, {m: a[None] for m, (_, a) in pairs.items()})
+
+    def _read(self, tile: str, modality: Modality, grid: Grid, part: Slices) -> tuple[np.ndarray, np.ndarray]:
+        sources = self.sources(tile, modality.name)
+        if not sources:
+            shape = (part[0].stop - part[0].start, part[1].stop - part[1].start)
+            return np.zeros((modality.bands, *shape), dtype=np.float32), np.zeros(shape, dtype=bool)
+        values, there = read_modality(sources, grid, part, self.mask(tile, modality.name))
+        if len(values) != modality.bands:
+            raise DataError(f"{sources[0].place} gives {len(values)} bands; the other tiles give {modality.bands}.")
+        return values, there
 
     def labels(self, tile: str) -> np.ndarray:
         """Return the labels of a tile, int16 (H, W)."""
@@ -202,7 +245,7 @@ class FileReader:
 
     def load(self) -> Scene:
         """Read everything into memory; raises AllModalitiesMissing if no tile has any modality anywhere."""
-        groups, tiles = self._groups(), []
+        groups, tiles = self.spec.tile_groups(), []
         for name in self.tile_names:
             grid = self.grid(name)
             batch = self.read(name, slice(0, grid.height), slice(0, grid.width))
@@ -223,29 +266,33 @@ class FileReader:
             raise DataError(f"'{self.name}' has no labelled pixel; check [labels] and [[classes]] in scene.toml.")
         return Scene(self.name, self.modalities, self.classes, tuple(tiles), self.provenance)
 
-    def _groups(self) -> dict[str, str]:
-        if self.spec.groups is None:
-            return {}
-        path = must_exist(self.spec.folder / self.spec.groups, "groups table")
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        if not rows or not {"tile", "group"} <= set(rows[0]):
-            raise UsageError(f"{path} needs a header with the columns tile and group.")
-        return {r["tile"]: r["group"] for r in rows}
 
-    def _gsd(self, path: Path, key: str | None) -> float | None:
-        grid = read_grid(path, key)
-        return abs(grid.georeference.transform[0]) if grid.georeference.crs else None
+def open_scene(path: Path | str, modalities: Sequence[str] = ()) -> FileReader:
+    """Open what a scene.toml (or its folder) or a STAC document describes; nothing is read yet but the description.
+
+    `modalities` names the ones to read, () all. Of a bare STAC document they are the keys of its assets: those that are
+    named, or all that look like rasters of measured values; the first one defines the grid. Raises what `read_spec` and
+    `read_items` raise, and UnknownName if a STAC document has none of the assets.
+    """
+    place = as_place(path)
+    if not is_remote(place) and Path(place).suffix.lower() not in STAC_SUFFIXES:
+        spec = read_spec(Path(path))
+        return FileReader(spec, None if spec.stac is None else read_items(spec.place(spec.stac, ""))[1], modalities)
+    name, items = read_items(place)
+    known = dict.fromkeys(a for i in items.values() for a in (i.assets if modalities else i.rasters))
+    chosen = [m for m in modalities if m in known] if modalities else list(known)
+    if not chosen:
+        assets = {a for i in items.values() for a in i.assets}
+        raise unknown(
+            f"asset of {place}", ", ".join(modalities) or "(any raster)", assets, "Assets are modalities by their name."
+        )
+    parts = {m: {"assets": [m]} for m in chosen}
+    return FileReader(build_spec({"name": name, "stac": place, "modalities": parts}, Path(place)), items)
 
 
-def open_scene(path: Path | str) -> FileReader:
-    """Open the scene that a scene.toml (or its folder) describes; nothing is read yet but the description."""
-    return FileReader(read_spec(Path(path)))
-
-
-def _identity(path: Path) -> str:
-    stat = path.stat()
-    return sha256_file(path) if stat.st_size <= HASH_LIMIT else f"{stat.st_size} bytes, {stat.st_mtime_ns}"
+def _gsd(source: Source) -> float | None:
+    grid = read_grid(source.place, source.key)
+    return abs(grid.georeference.transform[0]) if grid.georeference.crs else None
 
 
 __all__ = ["FileMissing", "FileReader", "GridMismatch", "MemoryReader", "Reader", "open_scene"]

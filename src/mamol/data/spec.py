@@ -4,27 +4,56 @@
     tiles = ["north", "south"]            # "*": every tile found; leave out for one tile
     grid = "hsi"                          # the modality whose grid everything is aligned to; default: the first
     [modalities.hsi]
-    path = "{tile}/hsi.tif"               # GeoTIFF/COG, ENVI, VRT, .mat; a missing file is a missing sensor
+    path = "{tile}/hsi.tif"               # GeoTIFF/COG, ENVI, VRT, .mat, URL; a missing file is a missing sensor
     [labels]
     path = "crowns.gpkg"                  # raster or polygons
     field = "species"
     [[classes]]
     name = "oak"
 
-docs/scene.md lists every key.
+With `stac = "items.json"` the tiles are STAC items and the files their assets (stac.py). docs/scene.md lists every key.
 """
 
 from __future__ import annotations
 
+import csv
 import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mamol.errors import ConfigError, FileMissing, unknown
+from mamol.data.handles import ARCHIVE, is_remote, resolve
+from mamol.errors import ConfigError, FileMissing, UsageError, unknown
+from mamol.files import must_exist
 
 Resampling = Literal["nearest", "bilinear", "cubic", "average", "mode", "min", "max", "med", "mean_std"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file of a modality in one tile, and how its values are taken.
+
+    `nodata`, `scale` and `offset` hold one entry for every band, or one per band; a `nodata` of None is the file's own.
+    """
+
+    place: str
+    key: str | None = None
+    bands: tuple[int, ...] | None = None
+    resampling: str | None = None
+    nodata: tuple[float | None, ...] = (None,)
+    scale: tuple[float, ...] = (1.0,)
+    offset: tuple[float, ...] = (0.0,)
+
+
+@dataclass(frozen=True)
+class Mask:
+    """A raster that says where values are missing: those in `values`, or, with None, all that are not zero."""
+
+    place: str
+    values: tuple[float, ...] | None = None
 
 
 class _Part(BaseModel):
@@ -34,8 +63,10 @@ class _Part(BaseModel):
 class ModalitySpec(_Part):
     """One sensor's files."""
 
-    path: str
-    """File, relative to scene.toml; {tile} stands for the tile's name."""
+    path: str | None = None
+    """File relative to scene.toml, or whatever else GDAL opens; {tile} stands for the tile's name. None: STAC assets."""
+    assets: tuple[str, ...] | None = Field(None, min_length=1)
+    """Assets of a STAC item whose bands are stacked; None: the asset of the modality's own name."""
     key: str | None = None
     """Variable of a .mat file; None takes its only 2-D or 3-D numeric array."""
     bands: tuple[int, ...] | None = None
@@ -47,10 +78,28 @@ class ModalitySpec(_Part):
     resampling: Resampling | None = None
     """How it is brought onto the grid; None: average if finer, bilinear if coarser."""
     mask: str | None = None
-    """Raster that is not zero where values are to count as missing (clouds)."""
-    scale: float = 1.0
-    offset: float = 0.0
+    """Raster that says where values are to count as missing (clouds)."""
+    mask_asset: str | None = None
+    """The same as an asset of the STAC item."""
+    mask_values: tuple[float, ...] | None = Field(None, min_length=1)
+    """Values of the mask raster that mean missing; None: all but zero."""
+    scale: float | None = None
+    """Factor of the values read; None: the STAC item's, else 1."""
+    offset: float | None = None
+    """Added after scaling; None: the STAC item's, else 0."""
     unit: str = ""
+
+    def source(self, found: Source) -> Source:
+        """Return a file of this modality as the keys say that it is read, over what its STAC item says."""
+        return replace(
+            found,
+            key=self.key,
+            bands=self.bands,
+            resampling=self.resampling,
+            nodata=found.nodata if self.nodata is None else (self.nodata,),
+            scale=found.scale if self.scale is None else (self.scale,),
+            offset=found.offset if self.offset is None else (self.offset,),
+        )
 
 
 class LabelSpec(_Part):
@@ -87,6 +136,8 @@ class SceneSpec(_Part):
     name: str
     folder: Path = Path()
     tiles: tuple[str, ...] | Literal["*"] | None = None
+    stac: str | None = None
+    """STAC item, ItemCollection, or Collection with links to items; its items are the tiles."""
     grid: str | None = None
     groups: str | None = None
     """CSV with the columns tile and group; None: every tile is its own group."""
@@ -98,17 +149,55 @@ class SceneSpec(_Part):
         """Return the modality that defines the grid."""
         return self.grid or next(iter(self.modalities))
 
+    def place(self, text: str, tile: str) -> str:
+        """Return the place that a path of the spec names for a tile."""
+        return resolve(text.replace("{tile}", tile), self.folder)
+
     def path(self, text: str, tile: str) -> Path:
-        """Return the file that a path of the spec names for a tile."""
-        return self.folder / text.replace("{tile}", tile)
+        """Return the same as a `Path`; of a URL only `as_place` makes something that can be opened."""
+        return Path(self.place(text, tile))
+
+    def files(self, tile: str, modality: str, assets: Mapping[str, Source]) -> tuple[tuple[Source, ...], Mask | None]:
+        """Return the files of a modality in a tile and its mask raster, there or not; `assets` are the STAC item's.
+
+        No files if the item lacks an asset: part of the bands is no modality.
+        """
+        spec = self.modalities[modality]
+        keys = (spec.assets or (modality,)) if spec.path is None else ()
+        found = [Source(self.place(spec.path, tile))] if spec.path is not None else [assets[k] for k in keys if k in assets]
+        mask = self.place(spec.mask, tile) if spec.mask is not None else None
+        if spec.mask_asset is not None and spec.mask_asset in assets:
+            mask = assets[spec.mask_asset].place
+        sources = tuple(spec.source(s) for s in found) if len(found) >= len(keys) else ()
+        return sources, None if mask is None else Mask(mask, spec.mask_values)
+
+    def looked_for(self, tile: str, modality: str) -> str:
+        """Say where the files of a modality are looked for in a tile."""
+        spec = self.modalities[modality]
+        if spec.path is not None:
+            return self.place(spec.path, tile)
+        return f"asset {' and '.join(spec.assets or (modality,))} of {self.stac}"
+
+    def tile_groups(self) -> dict[str, str]:
+        """Return the group of each tile that the groups table names; raises FileMissing, UsageError for other columns."""
+        if self.groups is None:
+            return {}
+        path = must_exist(self.folder / self.groups, "groups table")
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        if not rows or not {"tile", "group"} <= set(rows[0]):
+            raise UsageError(f"{path} needs a header with the columns tile and group.")
+        return {r["tile"]: r["group"] for r in rows}
 
     def tile_names(self) -> tuple[str, ...]:
-        """List the tiles; raises FileMissing if "*" finds none."""
+        """List the tiles; raises FileMissing if "*" finds none, ConfigError where it cannot look."""
         if self.tiles is None:
             return (self.name,)
         if self.tiles != "*":
             return self.tiles
-        pattern = self.modalities[self.grid_modality()].path
+        pattern = self.modalities[self.grid_modality()].path or ""
+        if is_remote(pattern) or pattern.startswith("/") or ARCHIVE.match(pattern):
+            raise ConfigError(f'tiles = "*" looks into the folder of scene.toml, not into {pattern}; list the tiles by name.')
         before, _, after = pattern.partition("{tile}")
         found = sorted(p.relative_to(self.folder).as_posix() for p in self.folder.glob(pattern.replace("{tile}", "*")))
         names = tuple(f[len(before) : len(f) - len(after)] for f in found)
@@ -143,13 +232,32 @@ def build_spec(tree: dict[str, Any], path: Path) -> SceneSpec:
         raise ConfigError(f"{path}: {where}: {first['msg']}; got {first['input']!r}.") from None
     if spec.grid is not None and spec.grid not in spec.modalities:
         raise unknown("modality in grid =", spec.grid, spec.modalities)
-    if "{tile}" not in spec.modalities[spec.grid_modality()].path and spec.tiles is not None:
+    for name, modality in spec.modalities.items():
+        if fault := _fault(modality, spec.stac is not None):
+            raise ConfigError(f"{path}: modalities.{name}: {fault}.")
+    pattern = spec.modalities[spec.grid_modality()].path
+    if pattern is not None and "{tile}" not in pattern and spec.tiles is not None:
         raise ConfigError(f"{path}: tiles are named, but the path of '{spec.grid_modality()}' has no {{tile}} in it.")
     names = [c.name for c in spec.classes]
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"{path}: the class '{name}' is listed twice; class names must differ.")
     return spec
+
+
+def _fault(spec: ModalitySpec, stac: bool) -> str:
+    """Say what is wrong between the keys of a modality; empty if nothing is."""
+    assets, mask_asset = spec.assets is not None, spec.mask_asset is not None
+    faults = {
+        "needs path = (or stac = at the top, for the assets of STAC items)": spec.path is None and not stac,
+        "assets = and mask_asset = need stac = at the top of the file": (assets or mask_asset) and not stac,
+        "path = and assets = exclude each other": spec.path is not None and assets,
+        "mask = and mask_asset = exclude each other": spec.mask is not None and mask_asset,
+        "mask_values = needs mask = or mask_asset =": spec.mask_values is not None and spec.mask is None and not mask_asset,
+        "bands = goes with a single asset; leave assets out that are not wanted": bool(spec.bands) and len(spec.assets or ()) > 1,
+        "key = goes with path =, not with assets": spec.key is not None and spec.path is None,
+    }
+    return next((said for said, wrong in faults.items() if wrong), "")
 
 
 def _keys(location: tuple[int | str, ...]) -> list[str]:

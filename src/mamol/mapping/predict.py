@@ -1,39 +1,57 @@
-"""Map a scene window by window: read a block with a rim around it, predict, write the block without its rim.
+"""Map one tile: plan the blocks, let an engine compute them, keep them as they finish, write the files.
 
-    block  = BLOCK_PX x BLOCK_PX, its corner on a multiple of the predictor's stride
-    rim    = one window of the model on every side, cut off at the scene's border
+    job (blocks.py) ─► engine (engines.py): read ahead, predict ─► store (store.py), one file a block
+                                                                      │ all there
+                                                                      ▼
+                                                       rasters.py: the map's files, together or not at all
 
-Block and rim are multiples of the stride, so a pixel is covered by the same model windows as in a scene read whole:
-the map does not depend on the block's size. Any scene size works, also smaller than one window.
+What is finished is kept, so that a killed job goes on; the files do not depend on the engine or on how often it was
+stopped. Memory holds a few blocks, whatever the scene's size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
+from mamol.data.area import Area, area_window
 from mamol.data.dataset import ClassInfo
+from mamol.data.raster import Grid
 from mamol.data.reader import Reader
 from mamol.errors import AllModalitiesMissing, UsageError, unknown
-from mamol.mapping.rasters import MapLayout, MapPaths, MapWriter
-from mamol.modality import Batch, Predictor
+from mamol.files import must_not_exist
+from mamol.mapping.blocks import Arrays, Corner, Job
+from mamol.mapping.engines import AHEAD, Engine, here
+from mamol.mapping.layers import DEFAULT, make_layers
+from mamol.mapping.rasters import MapLayout, MapPaths, write_map
+from mamol.mapping.store import BlockStore
+from mamol.modality import Predictor
+from mamol.model.predictor import MamolPredictor
 
 BLOCK_PX = 256
 
 
 @dataclass(frozen=True)
 class MapRequest:
-    """What to map and how: `without` names modalities to ignore; `rim_px` is the model's window (0 for none)."""
+    """What to map and how: `without` names modalities to ignore; `rim_px` is the model's window (0 for none).
+
+    `identity` names the model in the folder of finished blocks, so that another model does not go on there.
+    """
 
     tile: str
     classes: Sequence[ClassInfo]
     without: Sequence[str] = ()
     rim_px: int = 16
     block_px: int = BLOCK_PX
+    layers: Sequence[str] = DEFAULT
+    area: Area | None = None
     overwrite: bool = False
+    resume: bool = False
+    identity: str = ""
 
 
 def map_tile(
@@ -41,39 +59,62 @@ def map_tile(
     reader: Reader,
     request: MapRequest,
     out: Path,
+    engine: Engine = here,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> MapPaths:
-    """Write the map of one tile and return where its rasters are.
+    """Write the map of one tile and return where its files are.
 
-    Raises UnknownName for an unknown modality or tile, AllModalitiesMissing if nothing is left to predict from,
-    OutputExists, WriteFailed, and what the reader raises.
+    Raises UnknownName for an unknown modality, tile or layer, AllModalitiesMissing if nothing is left to predict from,
+    OutputExists, WriteFailed, and what the reader raises, with the block's place. Finished blocks stay beside `out` then.
     """
+    job = plan(predictor, reader, request)
+    paths = MapPaths.beside(Path(out), job.made())
+    for path in paths.all():
+        must_not_exist(path, request.overwrite)
+    store = BlockStore(paths.blocks, _document(job, request), request.resume, request.overwrite)
+    progress(len(store.done), job.count())
+    if not _compute(job, engine, store, progress):
+        store.remove()
+        without = f" without {', '.join(request.without)}" if request.without else ""
+        raise AllModalitiesMissing(
+            f"tile '{request.tile}' has no pixel with any of {', '.join(job.kept)}{without}"
+            f"{' inside the area' if request.area else ''}; nothing to map."
+        )
+    grid = Grid(*job.out_shape, job.place())
+    experts = [e for e in predictor.expert_names() if e.startswith("dynamic")] if isinstance(predictor, MamolPredictor) else []
+    layout = MapLayout(grid, request.classes, predictor.modalities, job.made(), experts)
+    write_map(paths, layout, _stored(job, store), store.folder, request.overwrite)
+    store.remove()
+    return paths
+
+
+def plan(predictor: Predictor, reader: Reader, request: MapRequest) -> Job:
+    """Check a request and return the job; raises as `map_tile`."""
     kept = check_without(predictor.modalities, request.without)
     if request.tile not in reader.tile_names:
         raise unknown("tile", request.tile, reader.tile_names)
-    if request.rim_px and request.block_px % request.rim_px:
-        raise UsageError(f"block_px {request.block_px} must be a multiple of rim_px {request.rim_px}.")
-    if not _in_both(reader, kept):
+    if request.block_px < 1 or (request.rim_px and request.block_px % request.rim_px):
+        raise UsageError(f"block_px {request.block_px} must be a positive multiple of rim_px {request.rim_px}.")
+    there = {m.name for m in reader.modalities}
+    if not there & set(kept):
         raise AllModalitiesMissing(
             f"the scene has {', '.join(m.name for m in reader.modalities)}; the model can use {', '.join(kept)}: none in common. "
             "Name the scene's modalities as the model's."
         )
+    make_layers(request.layers, len(predictor.classes), len(predictor.modalities))
+    if "expert" in request.layers and not (
+        isinstance(predictor, MamolPredictor) and predictor.model.config.router.input == "pattern"
+    ):
+        raise UsageError('the layer "expert" needs a MaMOL run whose router sees the pattern (router.input = "pattern").')
     height, width = reader.shape(request.tile)
-    layout = MapLayout(height, width, reader.georeference(request.tile), request.classes, predictor.modalities)
-    blocks = [(y, x) for y in range(0, height, request.block_px) for x in range(0, width, request.block_px)]
-    paths, mapped = MapPaths.beside(out), 0
-    with MapWriter(paths, layout, request.overwrite) as writer:
-        for done, (y, x) in enumerate(blocks, 1):
-            probability, pattern = _block(predictor, reader, request, (y, x), kept)
-            writer.write(y, x, probability, pattern)
-            mapped += int((pattern > 0).sum())
-            progress(done, len(blocks))
-        if not mapped:
-            raise AllModalitiesMissing(
-                f"tile '{request.tile}' has no pixel with any of {', '.join(kept)}; nothing to map"
-                f"{' without ' + ', '.join(request.without) if request.without else ''}."
-            )
-    return paths
+    region = (0, 0, height, width)
+    if request.area is not None:
+        rows, columns = area_window(request.area, Grid(height, width, reader.georeference(request.tile)))
+        step = max(request.rim_px, 1)  # the model's windows stay where they would be in a map of everything
+        region = (rows.start // step * step, columns.start // step * step, rows.stop, columns.stop)
+    return Job(
+        predictor, reader, request.tile, kept, tuple(request.layers), request.rim_px, request.block_px, region, request.area
+    )
 
 
 def check_without(modalities: Sequence[str], without: Iterable[str]) -> tuple[str, ...]:
@@ -87,40 +128,42 @@ def check_without(modalities: Sequence[str], without: Iterable[str]) -> tuple[st
     return kept
 
 
-def _block(
-    predictor: Predictor, reader: Reader, request: MapRequest, corner: tuple[int, int], kept: Sequence[str]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return probabilities (K, h, w) and pattern bits (h, w) of one block without its rim."""
-    shape = reader.shape(request.tile)
-    block = tuple(slice(c, min(c + request.block_px, n)) for c, n in zip(corner, shape, strict=True))
-    around = tuple(
-        slice(max(s.start - request.rim_px, 0), min(s.stop + request.rim_px, n)) for s, n in zip(block, shape, strict=True)
-    )
-    batch = _known(reader.read(request.tile, around[0], around[1]), predictor.modalities).only(_in_both(reader, kept))
-    inner = tuple(slice(s.start - a.start, s.stop - a.start) for s, a in zip(block, around, strict=True))
-    pattern = pattern_bits(batch, predictor.modalities)[inner]
-    classes = len(request.classes)
-    if not any(a.any() for a in batch.available.values()):
-        return np.full((classes, *pattern.shape), np.nan, dtype=np.float32), pattern
-    return predictor.predict(batch)[0][:, inner[0], inner[1]], pattern
+def _compute(job: Job, engine: Engine, store: BlockStore, progress: Callable[[int, int], None]) -> bool:
+    """Compute the blocks that are not done; return whether any pixel of the map has data."""
+    total = job.count()
+    left = (c for c in job.corners() if c not in store.done)
+    with ThreadPoolExecutor(1, "mamol write") as writer:
+        waiting: list[Future[None]] = []
+        for corner, arrays in engine(job, left):
+            waiting.append(writer.submit(store.write, corner, arrays))
+            while len(waiting) > AHEAD:
+                waiting.pop(0).result()
+            progress(min(len(store.done) + len(waiting), total), total)
+        for future in waiting:
+            future.result()
+    progress(total, total)
+    return any(bool((store.read(c)["class"] > 0).any()) for c in job.corners())
 
 
-def _known(batch: Batch, modalities: Sequence[str]) -> Batch:
-    """Drop the sensors that the model was not trained on."""
-    names = [m for m in batch.names() if m in modalities]
-    return Batch({m: batch.values[m] for m in names}, {m: batch.available[m] for m in names})
+def _stored(job: Job, store: BlockStore) -> Iterator[tuple[Corner, Arrays]]:
+    """Yield the blocks in order, with their corners counted from the map's."""
+    top, left = job.region[:2]
+    return (((y - top, x - left), store.read((y, x))) for y, x in job.corners())
 
 
-def _in_both(reader: Reader, kept: Sequence[str]) -> list[str]:
-    there = {m.name for m in reader.modalities}
-    return [m for m in kept if m in there]
-
-
-def pattern_bits(batch: Batch, order: Sequence[str]) -> np.ndarray:
-    """Return which modalities each pixel of a batch of one has, uint32 (H, W): bit i is `order[i]`."""
-    some = next(iter(batch.available.values()))[0]
-    bits = np.zeros(some.shape, dtype=np.uint32)
-    for i, m in enumerate(order):
-        if m in batch.available:
-            bits |= batch.available[m][0].astype(np.uint32) << np.uint32(i)
-    return bits
+def _document(job: Job, request: MapRequest) -> dict[str, object]:
+    """Return what makes two jobs one: only then may the second go on with the first's blocks."""
+    area = hashlib.sha256(job.area.polygons.wkb).hexdigest() if job.area is not None else None
+    told = {
+        "model": request.identity,
+        "scene": job.reader.name,
+        "tile": job.tile,
+        "sensors": list(job.kept),
+        "layers": sorted(job.made()),
+        "block": job.block_px,
+        "rim": job.rim_px,
+        "region": list(job.region),
+        "area": area,
+        "classes": [c.name for c in request.classes],
+    }
+    return json.loads(json.dumps(told))

@@ -1,155 +1,228 @@
-"""The rasters that a map consists of: class, confidence and pattern, on the scene's own grid.
+"""The files that a map consists of, on the scene's own grid: one cloud-optimised GeoTIFF a layer, and what lies beside.
 
-    FILE.tif              class, uint8: 0 no data, 1..K the classes; colour table, category names
-    FILE_confidence.tif   probability of that class, float32, NaN where there is no data
-    FILE_pattern.tif      which modalities were there: bit i (value 2^i) is modality i; 0 none
+    FILE.tif              the classes; colour table, category names
+    FILE_<layer>.tif      the other layers (layers.py)
+    FILE.qml  FILE_legend.png  FILE.json      style for QGIS, legend, STAC Item (sidecars.py)
 
-All three appear under their final names together, when the last window is written, or not at all. Category names go
-into band tags (CLASS_1, CLASS_2, ...) and, for GDAL and QGIS, into FILE.tif.aux.xml.
+All of them appear under their final names together, or none does. The rasters come from GDAL's COG driver, so they
+are tiled, compressed and have overviews. Category names go into band tags (CLASS_1, CLASS_2, ...) and, for GDAL and
+QGIS, into FILE.tif.aux.xml.
 """
 
 from __future__ import annotations
 
+import json
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from typing import Any
 from xml.sax.saxutils import escape
 
-import numpy as np
 import rasterio
+import rasterio.shutil
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
-from mamol.data.dataset import ClassInfo, Georeference
+from mamol.data.dataset import ClassInfo
+from mamol.data.raster import Grid
 from mamol.errors import UsageError, WriteFailed
 from mamol.files import atomic, must_not_exist
+from mamol.mapping.blocks import Arrays, Corner
+from mamol.mapping.layers import Layer
+from mamol.mapping.sidecars import draw_legend, item_document, style_document
 
-MOST_CLASSES = 255
+TILE_PX = 256
+CACHE_MB = 64
+"""What GDAL may keep of the rasters in memory while a map is written."""
 
 
 @dataclass(frozen=True)
 class MapPaths:
-    """Where the rasters of one map are."""
+    """Where the files of one map are; `layers` by name."""
 
-    classes: Path
-    confidence: Path
-    pattern: Path
+    file: Path
+    layers: Mapping[str, Path]
 
     @classmethod
-    def beside(cls, file: Path) -> MapPaths:
+    def beside(cls, file: Path, layers: Mapping[str, Layer]) -> MapPaths:
         """Name the rasters after the class raster `file`; raises UsageError if it is not a .tif."""
         if file.suffix.lower() not in (".tif", ".tiff"):
             raise UsageError(f"a map is a GeoTIFF: --out must end in .tif; got '{file}'.")
-        return cls(file, file.with_name(f"{file.stem}_confidence.tif"), file.with_name(f"{file.stem}_pattern.tif"))
+        return cls(file, {n: file.with_name(f"{file.stem}{layer.suffix}{file.suffix}") for n, layer in layers.items()})
 
-    def all(self) -> tuple[Path, Path, Path]:
-        """Return the three rasters."""
-        return self.classes, self.confidence, self.pattern
+    @property
+    def classes(self) -> Path:
+        """The class raster."""
+        return self.file
+
+    @property
+    def confidence(self) -> Path:
+        """The raster of confidence, if it was asked for."""
+        return self.layers["confidence"]
+
+    @property
+    def pattern(self) -> Path:
+        """The raster of patterns, if it was asked for."""
+        return self.layers["pattern"]
+
+    @property
+    def style(self) -> Path:
+        """The style for QGIS."""
+        return self.file.with_suffix(".qml")
+
+    @property
+    def legend(self) -> Path:
+        """The legend as a picture."""
+        return self.file.with_name(f"{self.file.stem}_legend.png")
+
+    @property
+    def item(self) -> Path:
+        """The STAC Item."""
+        return self.file.with_suffix(".json")
+
+    @property
+    def blocks(self) -> Path:
+        """The folder of finished blocks while the map is being made."""
+        return self.file.with_name(f"{self.file.name}.blocks")
+
+    def all(self) -> tuple[Path, ...]:
+        """Return every file."""
+        return (*self.layers.values(), self.style, self.legend, self.item)
 
 
 @dataclass(frozen=True)
 class MapLayout:
-    """Size and place of a map, its classes and the modalities behind its pattern bits."""
+    """Size and place of a map, its classes, the modalities behind its pattern bits, its layers and experts' names."""
 
-    height: int
-    width: int
-    georeference: Georeference
+    grid: Grid
     classes: Sequence[ClassInfo]
     modalities: Sequence[str]
+    layers: Mapping[str, Layer]
+    experts: Sequence[str] = ()
 
 
-class MapWriter:
-    """Writes windows of a map; use as a context manager. Raises OutputExists and WriteFailed."""
+def write_map(
+    paths: MapPaths, layout: MapLayout, blocks: Iterable[tuple[Corner, Arrays]], work: Path, overwrite: bool = False
+) -> None:
+    """Write all files of a map; `blocks` are (row, column) in the map and their layers, `work` a folder for what is between.
 
-    def __init__(self, paths: MapPaths, layout: MapLayout, overwrite: bool = False) -> None:
-        if len(layout.classes) > MOST_CLASSES:
-            raise UsageError(f"a class raster holds at most {MOST_CLASSES} classes; the model has {len(layout.classes)}.")
-        self.paths, self.layout, self.overwrite = paths, layout, overwrite
-        self.stack = ExitStack()
+    Raises OutputExists and WriteFailed; then nothing stands under a final name that was not there before.
+    """
+    for path in paths.all():
+        must_not_exist(path, overwrite)
+    work.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as names, rasterio.Env(GDAL_CACHEMAX=CACHE_MB), warnings.catch_warnings():
+        # A scene without a place (a .mat file) gives a map without one; that is no news.
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        # All names first, then all rasters: every raster is whole before any of them gets its name.
+        partial = {n: names.enter_context(atomic(p, overwrite)) for n, p in paths.layers.items()}
+        aux = names.enter_context(atomic(paths.file.with_name(paths.file.name + ".aux.xml")))
+        style, legend, item = (names.enter_context(atomic(p, overwrite)) for p in (paths.style, paths.legend, paths.item))
+        plain = {n: work / f"{n}.tif" for n in paths.layers}
+        _fill(plain, layout, blocks)
+        for name, layer in layout.layers.items():
+            _cloud_optimise(plain[name], partial[name], layer)
+            plain[name].unlink()
+        aux.write_text(_category_names(layout.classes), encoding="utf-8")
+        style.write_text(style_document(layout.classes), encoding="utf-8")
+        draw_legend(layout.classes, legend)
+        assets = partial | {"legend": legend, "style": style}
+        item.write_text(json.dumps(_item(paths, layout, assets), indent=2) + "\n", encoding="utf-8")
 
-    def __enter__(self) -> MapWriter:
-        p = self.paths
-        for path in p.all():
-            must_not_exist(path, self.overwrite)
-        with ExitStack() as stack:  # a failure in here leaves through it, so that nothing stays behind
-            aux = stack.enter_context(atomic(p.classes.with_name(p.classes.name + ".aux.xml")))
-            # All names first, then all rasters: every raster is closed before any of them gets its name.
-            partial = [stack.enter_context(atomic(path)) for path in p.all()]
-            aux.write_text(_category_names(self.layout.classes), encoding="utf-8")
-            pattern_type = "uint8" if len(self.layout.modalities) <= 8 else "uint32"
-            kinds = (("uint8", 0.0), ("float32", float("nan")), (pattern_type, 0.0))
-            rasters = [stack.enter_context(_create(f, self.layout, *kind)) for f, kind in zip(partial, kinds, strict=True)]
-            self.classes, self.confidence, self.pattern = rasters
-            self._describe()
-            self.stack = stack.pop_all()
-        return self
 
-    def _describe(self) -> None:
-        colours = {i: _rgba(c.colour) for i, c in enumerate(self.layout.classes, 1)}
-        self.classes.write_colormap(1, {0: (0, 0, 0, 0)} | colours)
-        self.classes.update_tags(1, **{f"CLASS_{i}": c.name for i, c in enumerate(self.layout.classes, 1)})
-        self.classes.set_band_description(1, "class")
-        self.confidence.set_band_description(1, "probability of the class")
-        self.pattern.update_tags(1, **{f"BIT_{i}": m for i, m in enumerate(self.layout.modalities)})
-        self.pattern.set_band_description(1, "available modalities, one bit each")
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.stack.__exit__(kind, error, trace)
-
-    def write(self, row: int, column: int, probability: np.ndarray, pattern: np.ndarray) -> None:
-        """Write one window whose corner is (row, column): probabilities (K, h, w) with NaN, pattern bits (h, w)."""
-        seen = pattern > 0
-        filled = np.where(seen, probability, 0)
-        window = Window(column, row, pattern.shape[1], pattern.shape[0])
-        classes = np.where(seen, filled.argmax(0) + 1, 0).astype("uint8")
-        confidence = np.where(seen, filled.max(0), np.nan).astype("float32")
-        self.classes.write(classes, 1, window=window)
-        self.confidence.write(confidence, 1, window=window)
-        self.pattern.write(pattern.astype(self.pattern.dtypes[0]), 1, window=window)
+def _fill(plain: Mapping[str, Path], layout: MapLayout, blocks: Iterable[tuple[Corner, Arrays]]) -> None:
+    """Write the blocks into uncompressed tiled rasters."""
+    with ExitStack() as stack:
+        rasters = {n: stack.enter_context(_create(f, layout, layout.layers[n])) for n, f in plain.items()}
+        _describe(rasters, layout)
+        for (row, column), arrays in blocks:
+            for name, raster in rasters.items():
+                height, width = arrays[name].shape[1:]
+                raster.write(arrays[name], window=Window(column, row, width, height))
 
 
 @contextmanager
-def _create(path: Path, layout: MapLayout, dtype: str, nodata: float) -> Iterator[rasterio.io.DatasetWriter]:
-    g = layout.georeference
-    tiled = min(layout.height, layout.width) >= 256
-    profile = {
+def _create(path: Path, layout: MapLayout, layer: Layer) -> Iterator[rasterio.io.DatasetWriter]:
+    g = layout.grid.georeference
+    profile: dict[str, Any] = {
         "driver": "GTiff",
-        "height": layout.height,
-        "width": layout.width,
-        "count": 1,
-        "dtype": dtype,
-        "nodata": nodata,
-        "compress": "deflate",
+        "height": layout.grid.height,
+        "width": layout.grid.width,
+        "count": layer.bands,
+        "dtype": layer.dtype,
+        "nodata": layer.nodata,
+        "interleave": "band",
+        "tiled": True,
+        "blockxsize": TILE_PX,
+        "blockysize": TILE_PX,
         "bigtiff": "if_safer",
     }
     if g.crs:
         profile |= {"crs": rasterio.crs.CRS.from_wkt(g.crs), "transform": rasterio.Affine(*g.transform)}
-    if tiled:
-        profile |= {"tiled": True, "blockxsize": 256, "blockysize": 256}
-    with warnings.catch_warnings():
-        # A scene without a place (a .mat file) gives a map without one; that is no news.
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        raster = rasterio.open(path, "w", **profile)
-    with raster:
+    with _told(path.parent), rasterio.open(path, "w", **profile) as raster:
         yield raster
-    _must_read_back(path)
 
 
-def _must_read_back(path: Path) -> None:
-    """Raise WriteFailed if a closed raster cannot be read: GDAL may not tell when the disk is full."""
+def _describe(rasters: Mapping[str, rasterio.io.DatasetWriter], layout: MapLayout) -> None:
+    names = [c.name for c in layout.classes]
+    for key, raster in rasters.items():
+        layer = layout.layers[key]
+        if layer.bands == 1:
+            raster.set_band_description(1, layer.describe)
+        else:
+            for band, name in enumerate(names, 1):
+                raster.set_band_description(band, name)
+        if layer.scale != 1:
+            raster.scales = (layer.scale,) * layer.bands
+    if "class" in rasters:
+        if rasters["class"].dtypes[0] == "uint8":
+            rasters["class"].write_colormap(1, {0: (0, 0, 0, 0)} | {i: _rgba(c.colour) for i, c in enumerate(layout.classes, 1)})
+        rasters["class"].update_tags(1, **{f"CLASS_{i}": n for i, n in enumerate(names, 1)})
+    if "pattern" in rasters:
+        rasters["pattern"].update_tags(1, **{f"BIT_{i}": m for i, m in enumerate(layout.modalities)})
+    if "expert" in rasters:
+        rasters["expert"].update_tags(1, **{f"EXPERT_{i}": e for i, e in enumerate(layout.experts, 1)})
+
+
+def _cloud_optimise(plain: Path, out: Path, layer: Layer) -> None:
+    """Write the final raster and read it back: GDAL may not tell when the disk is full."""
+    options = {
+        "driver": "COG",
+        "compress": "deflate",
+        "level": 1,
+        "predictor": "yes" if layer.dtype == "float32" else "no",
+        "overview_resampling": layer.overviews,
+        "bigtiff": "if_safer",
+        "statistics": "no",
+    }
+    with _told(out.parent):
+        rasterio.shutil.copy(plain, out, **options)
+        with rasterio.open(out) as raster:
+            for band in raster.indexes:
+                for _, window in raster.block_windows(band):
+                    raster.read(band, window=window)
+
+
+@contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    """Turn what GDAL raises while a map is written into WriteFailed."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(path) as raster:
-                for _, window in raster.block_windows(1):
-                    raster.read(1, window=window)
+        yield
     except RasterioError as error:
         raise WriteFailed(
-            f"a raster in {path.parent} could not be written whole ({error}); is the disk full? No map was left."
+            f"a raster in {folder} could not be written whole ({error}); is the disk full? No map was left. Make room and run "
+            "again with --resume."
         ) from error
+
+
+def _item(paths: MapPaths, layout: MapLayout, partial: Mapping[str, Path]) -> dict[str, Any]:
+    """Return the STAC Item: what the files say of themselves, under the names that they will have."""
+    item = item_document(paths.file.stem, layout.grid, partial, layout.classes, paths.file.parent)
+    for name, path in {**paths.layers, "legend": paths.legend, "style": paths.style}.items():
+        item["assets"][name]["href"] = f"./{path.name}"
+    return item
 
 
 def _rgba(colour: str) -> tuple[int, int, int, int]:

@@ -111,15 +111,20 @@ class Classifier(nn.Module):
         if (e.has_dynamic and self.config.router.input != "pattern") or e.scope == "own" or "ffn" in e.targets:
             raise UsageError('only experts beside Linear layers, with scope "all" and a router that sees the pattern, fold.')
         twin = copy.deepcopy(self)
-        codes = torch.tensor([[float(m in pattern) for m in names]], device=next(self.parameters()).device)
         with torch.no_grad():
-            for layer in self.mixture.layers:
-                gates, _ = self.mixture.gates(layer, Routing(codes, None, torch.zeros(1, 1, dtype=torch.long)), None)
+            for layer, gates in zip(self.mixture.layers, self.pattern_gates(pattern), strict=True):
                 for place in e.targets:
-                    getattr(twin.backbone.blocks[layer], place).weight += self.mixture.bank(layer, place).weight_change(gates[0])
+                    getattr(twin.backbone.blocks[layer], place).weight += self.mixture.bank(layer, place).weight_change(gates)
         twin.mixture.layers = ()
         twin.fixed = tuple(i for i, m in enumerate(names) if m in pattern or self.config.tokens.placeholder != "none")
         return twin
+
+    def pattern_gates(self, pattern: Sequence[str]) -> Float[Tensor, "L E"]:
+        """Return the gates of every adapted layer for one pattern; the router must see the pattern only."""
+        codes = torch.tensor([[float(m.name in pattern) for m in self.modalities]], device=next(self.parameters()).device)
+        routing = Routing(codes, None, torch.zeros(1, 1, dtype=torch.long, device=codes.device))
+        found = [self.mixture.gates(layer, routing, None)[0] for layer in self.mixture.layers]
+        return torch.cat(found) if found else torch.zeros(0, 0)
 
     def _tokenize(self, i: int, values: Mapping[str, Tensor], available: Mapping[str, Tensor]) -> Tokens:
         name = self.modalities[i].name

@@ -7,19 +7,18 @@ What is scored is what is mapped: evaluation and mapping both come through here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mamol.data.normalize import Normalizer
-from mamol.data.windows import blend_weight, starts
 from mamol.errors import AllModalitiesMissing, ShapeMismatch, unknown
 from mamol.modality import Batch, Modality
 from mamol.model.build import AnyClassifier
-from mamol.model.tokens import anywhere
+from mamol.model.raster_windows import Folds, RasterWindows
 
 CHUNK = 128
 
@@ -37,6 +36,8 @@ class MamolPredictor:
     classes: tuple[str, ...]
     temperatures: Mapping[str, float]
     stride_px: int | None = None
+    folds: Folds = field(default_factory=Folds, repr=False)
+    """Copies of the model for single patterns, made when first needed: they must be dropped if the model changes."""
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -65,7 +66,7 @@ class MamolPredictor:
         """Return the mean gate of every expert per adapted layer, (L, E), over a batch of samples or rasters."""
         values, available = self._tensors(self._complete(batch))
         if self.model.task != "sample":
-            raster = _Raster(values, available, torch.ones(next(iter(values.values())).shape[-2:]), self.model)
+            raster = RasterWindows(values, available, torch.ones(next(iter(values.values())).shape[-2:]), self.model)
             values, available = raster.some()
         with torch.no_grad():
             routing = self.model(values, available).routing
@@ -74,6 +75,13 @@ class MamolPredictor:
     def expert_names(self) -> list[str]:
         """Name the experts in the order of `activations`."""
         return self.model.expert_names()
+
+    def chosen_expert(self, pattern: Sequence[str]) -> int:
+        """Return which dynamic expert has the largest mean gate under a pattern, counted from 1; 0 if there is none."""
+        dynamic = [i for i, name in enumerate(self.expert_names()) if name.startswith("dynamic")]
+        with torch.no_grad():
+            gates = self.model.pattern_gates(pattern)
+        return int(gates[:, dynamic].mean(0).argmax()) + 1 if dynamic and len(gates) else 0
 
     def _complete(self, batch: Batch) -> Batch:
         """Put the modalities into the model's order; one that the batch lacks is absent."""
@@ -142,89 +150,10 @@ class MamolPredictor:
         height, width = mask.shape[:2]
         temperature = torch.from_numpy(self._temperature(mask.reshape(-1, mask.shape[-1])).astype(np.float32))
         temperature = temperature.view(height, width)
-        raster = _Raster(values, available, temperature, self.model)
-        out = raster.centre() if self.model.task == "centre" else raster.dense(self.stride_px)
+        raster = RasterWindows(values, available, temperature, self.model)
+        out = raster.centre() if self.model.task == "centre" else raster.dense(self.stride_px, self.folds)
         out[:, ~mask.any(-1)] = np.nan
         return out
-
-
-class _Raster:
-    """One raster as tensors, cut into windows."""
-
-    def __init__(
-        self, values: Mapping[str, Tensor], available: Mapping[str, Tensor], temperature: Tensor, model: AnyClassifier
-    ) -> None:
-        self.values, self.available, self.temperature, self.model = values, available, temperature, model
-        self.side = model.config.tokens.window_px
-        self.height, self.width = temperature.shape
-
-    def dense(self, stride: int | None) -> np.ndarray:
-        """Blend overlapping windows; every pixel is covered, whatever the size."""
-        side = self.side
-        stride = max(1, side // 2) if stride is None else stride
-        corners = [(y, x) for y in starts(self.height, side, stride) for x in starts(self.width, side, stride)]
-        total = np.zeros((self.model.shape.classes, max(self.height, side), max(self.width, side)), dtype=np.float32)
-        weight, norm = blend_weight(side), np.zeros(total.shape[1:], dtype=np.float32)
-        self._pad(0, total.shape[2] - self.width, 0, total.shape[1] - self.height)
-        for chunk in self._chunks(corners):
-            logits, rows = self._run(chunk)
-            heat = torch.stack([self.temperature[y : y + side, x : x + side] for y, x in chunk])
-            probability = (logits / heat[rows, None]).softmax(1).numpy()
-            for k, row in enumerate(rows.tolist()):
-                y, x = chunk[row]
-                total[:, y : y + side, x : x + side] += probability[k] * weight
-                norm[y : y + side, x : x + side] += weight
-        total, norm = total[:, : self.height, : self.width], norm[: self.height, : self.width]
-        return total / np.where(norm > 0, norm, np.float32(np.nan))
-
-    def centre(self) -> np.ndarray:
-        """Classify every pixel as the middle of its own patch (the paper's way)."""
-        half = self.side // 2
-        out = np.full((self.model.shape.classes, self.height, self.width), np.nan, dtype=np.float32)
-        heat = self.temperature
-        self._pad(half, self.side - half - 1, half, self.side - half - 1)
-        places = [(y, x) for y in range(self.height) for x in range(self.width)]
-        for chunk in self._chunks(places):
-            logits, rows = self._run(chunk)
-            y, x = np.array(chunk)[rows.numpy()].T
-            out[:, y, x] = (logits / heat[y, x][:, None]).softmax(1).numpy().T
-        return out
-
-    def _pad(self, left: int, right: int, top: int, bottom: int) -> None:
-        around = (left, right, top, bottom)
-        pad = torch.nn.functional.pad
-        self.values = {m: pad(v, around) for m, v in self.values.items()}
-        self.available = {m: pad(a, around, value=False) for m, a in self.available.items()}
-        self.temperature = pad(self.temperature[None], around, value=1.0)[0]
-
-    def _chunks(self, corners: list[tuple[int, int]]) -> list[list[tuple[int, int]]]:
-        return [corners[i : i + CHUNK] for i in range(0, len(corners), CHUNK)]
-
-    def some(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Return up to CHUNK windows side by side that hold anything."""
-        side = self.side
-        self._pad(0, max(side - self.width, 0), 0, max(side - self.height, 0))
-        corners = [(y, x) for y in starts(self.height, side, side) for x in starts(self.width, side, side)]
-        values, available, _ = self._cut(corners[:: -(-len(corners) // CHUNK)])
-        return values, available
-
-    def _run(self, corners: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
-        """Return logits of the windows that hold anything, and their rows in `corners`."""
-        values, available, rows = self._cut(corners)
-        if not len(rows):
-            return torch.zeros(0, self.model.shape.classes, self.side, self.side), rows.cpu()
-        return self.model(values, available).logits.float().cpu(), rows.cpu()
-
-    def _cut(self, corners: list[tuple[int, int]]) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
-        """Return the windows at `corners` that hold anything, and which they are."""
-        side = self.side
-
-        def cut(x: Tensor) -> Tensor:
-            return torch.cat([x[..., r : r + side, c : c + side] for r, c in corners])
-
-        available = {m: cut(a) for m, a in self.available.items()}
-        rows = torch.stack([anywhere(a) for a in available.values()]).any(0).nonzero()[:, 0]
-        return {m: cut(v)[rows] for m, v in self.values.items()}, {m: a[rows] for m, a in available.items()}, rows
 
 
 def tensors(batch: Batch, normalizer: Normalizer) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

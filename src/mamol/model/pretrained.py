@@ -99,6 +99,11 @@ class PretrainedClassifier(nn.Module):
         twin.fixed = tuple(i for i, m in enumerate(self.modalities) if m.name in pattern)
         return twin
 
+    def pattern_gates(self, pattern: Sequence[str]) -> Float[Tensor, "L E"]:
+        """Return the gates of every adapted layer for one pattern, counted through the towers."""
+        found = [g for _, t in self._each() if t.adapted is not None for g in t.adapted.gates(tuple(pattern)).values()]
+        return torch.cat(found) if found else torch.zeros(0, 0)
+
     def stand_in(self, normalizer: Normalizer) -> None:
         """Tell the towers what the normalisation did."""
         for _, tower in self._each():

@@ -1,0 +1,154 @@
+"""Who computes the blocks: this process, several processes, or a Dask cluster. Each yields (corner, layers) as they finish.
+
+    here       one thread reads ahead, this one predicts
+    processes  N processes, each with its own model and its own read-ahead; one that dies is replaced, its blocks done again
+    cluster    the job is sent to every Dask worker once, blocks are tasks; what a lost worker had is done again
+
+Memory is bounded: only a few blocks are in flight, whatever the map's size. The blocks' numbers do not depend on who
+computes them.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from typing import Any
+
+import torch
+
+from mamol.errors import FileMissing, MamolError, UsageError
+from mamol.mapping.blocks import Arrays, Corner, Job
+
+Done = Iterator[tuple[Corner, Arrays]]
+Engine = Callable[[Job, Iterable[Corner]], Done]
+AHEAD = 2
+"""Blocks that are read ahead of the one that is predicted."""
+BATCH = 4
+"""Blocks that go to a process or worker together, so that it can read ahead."""
+TRIES = 3
+PATIENCE_S = 20
+"""How long a scheduler may take to answer."""
+
+
+def here(job: Job, corners: Iterable[Corner]) -> Done:
+    """Compute blocks in this process; reading is hidden behind predicting."""
+    rest = iter(corners)
+    with ThreadPoolExecutor(1, "mamol read") as reader:
+        ahead: deque[tuple[Corner, Future[Any]]] = deque((c, reader.submit(job.read, c)) for c in islice(rest, AHEAD))
+        try:
+            while ahead:
+                corner, batch = ahead.popleft()
+                values = batch.result()
+                ahead.extend((c, reader.submit(job.read, c)) for c in islice(rest, 1))
+                yield corner, job.finish(corner, values)
+        finally:
+            for _, future in ahead:
+                future.cancel()
+
+
+def processes(workers: int) -> Engine:
+    """Return an engine of `workers` processes; raises UsageError for fewer than one, MamolError if they keep dying."""
+    if workers < 1:
+        raise UsageError(f"--workers takes a number from 1; got {workers}.")
+    return lambda job, corners: _processes(job, corners, workers)
+
+
+def _processes(job: Job, corners: Iterable[Corner], workers: int) -> Done:
+    left, tries = list(corners), 0
+    while left:
+        done: set[Corner] = set()
+        try:
+            for corner, arrays in _one_pool(job, left, workers):
+                done.add(corner)
+                yield corner, arrays
+        except BrokenProcessPool:
+            tries = 0 if done else tries + 1
+            if tries >= TRIES:
+                raise MamolError(
+                    f"a process that computes blocks died {TRIES} times without finishing one; most likely memory ran out. Use "
+                    "fewer --workers, then --resume."
+                ) from None
+        left = [c for c in left if c not in done]
+
+
+def _one_pool(job: Job, corners: list[Corner], workers: int) -> Done:
+    """Run until all is done or a process dies."""
+    threads = max(1, torch.get_num_threads() // workers)
+    # spawn, not fork: threads of torch and GDAL do not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    rest = iter(corners)
+    with ProcessPoolExecutor(workers, context, _start, (job, threads)) as pool:
+        running: set[Future[Any]] = set()
+        try:
+            while True:
+                while len(running) < 2 * workers and (batch := list(islice(rest, BATCH))):
+                    running.add(pool.submit(_run, batch))
+                if not running:
+                    return
+                finished, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    yield from future.result()
+        finally:
+            for future in running:
+                future.cancel()
+
+
+_JOB: dict[str, Job] = {}
+"""The job of a worker process; set once when it starts."""
+
+
+def _start(job: Job, threads: int) -> None:
+    torch.set_num_threads(threads)
+    _JOB["job"] = job
+
+
+def _run(corners: list[Corner]) -> list[tuple[Corner, Arrays]]:
+    return list(here(_JOB["job"], corners))
+
+
+def cluster(address: str) -> Engine:
+    """Return an engine on the Dask cluster whose scheduler listens at `address` (tcp://host:port).
+
+    Raises FileMissing without the extra, and UsageError if no scheduler answers there.
+    """
+    return lambda job, corners: _cluster(job, corners, address)
+
+
+def _cluster(job: Job, corners: Iterable[Corner], address: str) -> Done:
+    try:
+        from distributed import Client, as_completed
+    except ImportError:
+        raise FileMissing("--scheduler needs Dask: pip install 'mamol[dask]'.") from None
+    try:
+        client = Client(address, timeout=PATIENCE_S, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"no Dask scheduler answers at {address} ({error}); start one with `dask scheduler`.") from None
+    with client:
+        if not client.scheduler_info(n_workers=-1)["workers"]:
+            client.wait_for_workers(1, timeout=120)
+        sent, rest = client.scatter(job, broadcast=True, hash=False), iter(corners)
+
+        def submit(batch: list[Corner]) -> Any:
+            return client.submit(_on_worker, sent, batch, retries=TRIES, pure=False)
+
+        room = 2 * sum(w["nthreads"] for w in client.scheduler_info(n_workers=-1)["workers"].values()) + 2
+        tasks = as_completed([submit(b) for b in _batches(rest, room)], loop=client.loop)
+        for task in tasks:
+            yield from task.result()
+            task.release()
+            for batch in _batches(rest, 1):
+                tasks.add(submit(batch))
+
+
+def _batches(rest: Iterator[Corner], count: int) -> Iterator[list[Corner]]:
+    for _ in range(count):
+        if batch := list(islice(rest, BATCH)):
+            yield batch
+
+
+def _on_worker(job: Job, corners: list[Corner]) -> list[tuple[Corner, Arrays]]:
+    return list(here(job, corners))

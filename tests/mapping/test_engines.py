@@ -1,0 +1,158 @@
+"""Engines: the same blocks from this process, several processes and a Dask cluster; one that dies loses nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mamol.data.dataset import Scene, Tile, classes_from
+from mamol.data.reader import MemoryReader
+from mamol.errors import FileMissing, MamolError, UsageError
+from mamol.mapping.blocks import Job
+from mamol.mapping.engines import cluster, here, processes
+from mamol.mapping.predict import MapRequest, map_tile, plan
+from mamol.modality import Batch, Modality
+
+CLASSES = classes_from(["a", "b", "c"])
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Says with probability 0.7 that a pixel's class is its value; the first to find `trap` there dies with it."""
+
+    trap: Path | None = None
+    kill: int = signal.SIGKILL
+    modalities: tuple[str, ...] = ("x",)
+    classes: tuple[str, ...] = ("a", "b", "c")
+    slow: float = 0.0
+    loaded: dict[str, int] = field(default_factory=dict)
+
+    def predict(self, batch: Batch) -> np.ndarray:
+        time.sleep(self.slow)
+        if self.trap is not None and self.trap.exists():
+            self.trap.unlink()
+            os.kill(os.getpid(), self.kill)
+        value = batch.values["x"][:, 0]
+        return np.stack([np.where(value == k, 0.7, 0.15) for k in range(3)], axis=1).astype(np.float32)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            object.__setattr__(self, name, value)
+        if self.trap is not None:
+            with open(self.trap.with_name("loads.txt"), "a") as file:
+                file.write(f"{os.getpid()}\n")
+
+
+def job(predictor: Identity, height: int = 40, width: int = 24) -> Job:
+    truth = np.random.default_rng(0).integers(0, 3, (height, width)).astype(np.int16)
+    tile = Tile("t", {"x": truth[None].astype(np.float32)}, {"x": truth >= 0}, truth, "g")
+    scene = Scene("s", (Modality("x", 1),), CLASSES, (tile,))
+    return plan(predictor, MemoryReader(scene), MapRequest("t", CLASSES, rim_px=4, block_px=8))
+
+
+def truth_of(job: Job) -> np.ndarray:
+    return job.reader.read("t", slice(0, 40), slice(0, 24)).values["x"][0, 0] + 1
+
+
+def put_together(done: Iterator[Any]) -> np.ndarray:
+    out = np.zeros((40, 24))
+    for (y, x), arrays in done:
+        assert not out[y : y + 8, x : x + 8].any(), "a block came twice"
+        out[y : y + 8, x : x + 8] = arrays["class"][0]
+    return out
+
+
+def test_here_and_in_processes_the_blocks_are_the_same() -> None:
+    made = job(Identity())
+    np.testing.assert_array_equal(put_together(here(made, made.corners())), truth_of(made))
+    np.testing.assert_array_equal(put_together(processes(2)(made, made.corners())), truth_of(made))
+    assert list(here(made, [])) == []
+    with pytest.raises(UsageError, match="--workers"):
+        processes(0)
+
+
+def test_what_a_killed_process_had_is_done_again(tmp_path: Path) -> None:
+    trap = tmp_path / "trap"
+    trap.touch()
+    made = job(Identity(trap))
+    np.testing.assert_array_equal(put_together(processes(2)(made, made.corners())), truth_of(made))
+    assert not trap.exists()
+
+
+@dataclass(frozen=True)
+class Deadly(Identity):
+    def predict(self, batch: Batch) -> np.ndarray:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
+
+def test_processes_that_keep_dying_are_given_up() -> None:
+    made = job(Deadly())
+    with pytest.raises(MamolError, match="fewer --workers"):
+        list(processes(1)(made, made.corners()))
+
+
+class Vanishes(MemoryReader):
+    def read(self, tile: str, rows: slice, columns: slice) -> Batch:
+        if rows.start > 0:
+            raise FileMissing("x.tif is gone")
+        return super().read(tile, rows, columns)
+
+
+@pytest.mark.parametrize("engine", [here, processes(1)], ids=["here", "processes"])
+def test_an_error_names_the_window(engine: Any) -> None:
+    made = job(Identity())
+    broken = Job(**(vars(made) | {"reader": Vanishes(made.reader.scene)}))
+    with pytest.raises(FileMissing, match=r"x\.tif is gone \(at tile 't', rows \d+\.\.\d+, columns"):
+        list(engine(broken, broken.corners()))
+
+
+@pytest.fixture(scope="module")
+def dask_cluster() -> Iterator[Any]:
+    distributed = pytest.importorskip("distributed")
+    import dask
+
+    settings = {"distributed.scheduler.worker-ttl": None, "distributed.admin.tick.limit": "60s"}
+    with (
+        dask.config.set(settings),
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
+        ) as made,
+    ):
+        yield made
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_a_cluster_gives_the_same_and_gets_the_model_once_per_worker(dask_cluster: Any, tmp_path: Path) -> None:
+    made = job(Identity(tmp_path / "none"))
+    np.testing.assert_array_equal(put_together(cluster(dask_cluster.scheduler_address)(made, made.corners())), truth_of(made))
+    loads = (tmp_path / "loads.txt").read_text().split()
+    assert len(loads) == len(set(loads)) == 2
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_a_worker_killed_in_the_middle_loses_nothing(dask_cluster: Any, tmp_path: Path) -> None:
+    trap = tmp_path / "trap"
+    trap.touch()
+    made = job(Identity(trap, slow=0.02))
+    np.testing.assert_array_equal(put_together(cluster(dask_cluster.scheduler_address)(made, made.corners())), truth_of(made))
+    assert not trap.exists()
+    reader, request = made.reader, MapRequest("t", CLASSES, rim_px=4, block_px=8)
+    a = map_tile(Identity(), reader, request, tmp_path / "a.tif", cluster(dask_cluster.scheduler_address))
+    b = map_tile(Identity(), reader, request, tmp_path / "b.tif")
+    assert a.classes.read_bytes() == b.classes.read_bytes()
+
+
+def test_a_scheduler_that_does_not_answer_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("distributed")
+    monkeypatch.setattr("mamol.mapping.engines.PATIENCE_S", 1)
+    with pytest.raises(UsageError, match="no Dask scheduler answers at"):
+        list(cluster("tcp://127.0.0.1:9")(job(Identity()), [(0, 0)]))
