@@ -145,6 +145,7 @@ class Handle:
     views: dict[tuple[object, ...], WarpedVRT] = field(default_factory=dict)
 
     def close(self) -> None:
+        """Close the raster and its views."""
         while self.views:
             self.views.popitem()[1].close()
         self.raster.close()
@@ -231,6 +232,8 @@ def is_there(place: str) -> bool:
     """Tell whether a file is there; raises DataError if a server does not say so (anything but "not found")."""
     if not place.startswith("/vsi") and not is_remote(place):
         return Path(place).exists()
+    if is_remote(place):
+        _drop(place)  # a handle from before does not know whether the file is still there
     try:
         with reading(place):
             return True

@@ -76,16 +76,20 @@ def is_mat(path: Path | str) -> bool:
 
 
 def read_grid(place: Path | str, key: str | None = None) -> Grid:
-    """Return the grid that a raster or .mat file defines; of a remote file, as it was when first asked."""
+    """Return the grid that a raster or .mat file defines."""
     if is_mat(place):
         height, width = read_mat(Path(place), key).shape[:2]
         return Grid(height, width, Georeference())
-    return _grid(as_place(place), identify(as_place(place)))
+    place = as_place(place)
+    if identity := identify(place):
+        return _grid(place, identity)
+    with reading(place) as handle:  # a server does not say when a file has changed: ask the open one
+        return handle.grid
 
 
 @lru_cache(maxsize=4096)
 def _grid(place: str, identity: tuple[int, ...]) -> Grid:
-    del identity  # part of the cache's key
+    del identity  # part of the cache's key: a file written anew is read anew
     with reading(place) as handle:
         return handle.grid
 

@@ -249,8 +249,8 @@ def _fault(spec: ModalitySpec, stac: bool) -> str:
     """Say what is wrong between the keys of a modality; empty if nothing is."""
     assets, mask_asset = spec.assets is not None, spec.mask_asset is not None
     faults = {
-        "needs path = (or stac = at the top, for the assets of STAC items)": spec.path is None and not stac,
         "assets = and mask_asset = need stac = at the top of the file": (assets or mask_asset) and not stac,
+        "needs path = (or stac = at the top, for the assets of STAC items)": spec.path is None and not stac,
         "path = and assets = exclude each other": spec.path is not None and assets,
         "mask = and mask_asset = exclude each other": spec.mask is not None and mask_asset,
         "mask_values = needs mask = or mask_asset =": spec.mask_values is not None and spec.mask is None and not mask_asset,
