@@ -233,6 +233,43 @@ raise SystemExit(execute({words!r}))
         assert list(tmp_path.iterdir()) == []
 
 
+def test_map_clips_writes_layers_and_goes_on(home: Path, tmp_path: Path, mamol: Mamol, refused: Callable[..., None]) -> None:
+    with rasterio.open(home / "scene" / "sar.tif") as raster:
+        place, crs = raster.transform, raster.crs
+    (west, north), (east, south) = place * (20, 12), place * (52, 44)
+    ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
+    ground = {"type": "Polygon", "coordinates": [ring]}
+    area = {
+        "type": "FeatureCollection",
+        "crs": {"type": "name", "properties": {"name": f"urn:ogc:def:crs:EPSG::{crs.to_epsg()}"}},
+    }
+    area["features"] = [{"type": "Feature", "properties": {}, "geometry": ground}]
+    (tmp_path / "area.geojson").write_text(json.dumps(area))
+    words = ["map", home / "run", home / "scene", "--out", tmp_path / "m.tif", "--area", tmp_path / "area.geojson"]
+    done = mamol(*words, "--layer", "entropy", "--layer", "probability", "--stride", 8, "--workers", 2)
+    assert done.code == 0, done.err
+    assert [Path(p).name for p in done.out.split()] == [
+        "m.tif", "m_entropy.tif", "m_probability.tif", "m.qml", "m_legend.png", "m.json",
+    ]  # fmt: skip
+    with rasterio.open(tmp_path / "m.tif") as raster:
+        assert raster.shape[0] < 64
+        assert raster.crs == crs
+        seen = raster.read(1) > 0
+        top, left = raster.index(west + 1, north - 1)
+        assert seen[top + 1 : top + 30, left + 1 : left + 30].any()
+        assert not seen[:top].any()
+    refused(2, "exists already", *words, "--layer", "entropy")
+    refused(2, "unknown layer", *words[:3], "--out", tmp_path / "n.tif", "--layer", "entropie")
+    refused(2, "must divide", *words[:3], "--out", tmp_path / "n.tif", "--stride", 5)
+    refused(2, "--workers counts", *words[:3], "--out", tmp_path / "n.tif", "--workers", 2, "--scheduler", "tcp://127.0.0.1:1")
+    (tmp_path / "n.tif.blocks").mkdir()
+    refused(2, "--resume goes on", *words[:3], "--out", tmp_path / "n.tif")
+    area["features"][0]["geometry"]["coordinates"] = [[[x + 1e5, y] for x, y in ring]]
+    (tmp_path / "far.geojson").write_text(json.dumps(area))
+    refused(1, "overlap", *words[:3], "--out", tmp_path / "o.tif", "--area", tmp_path / "far.geojson")
+    assert not (tmp_path / "o.tif").exists()
+
+
 def test_ctrl_c_and_resume(home: Path, tmp_path: Path, mamol: Mamol) -> None:
     words = ["train", str(home / "scene"), *TINY_SETTINGS, "--set", "train.steps=400", "--set", "train.eval_every=40", "--out"]
     running = subprocess.Popen(

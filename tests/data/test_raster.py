@@ -227,10 +227,12 @@ def test_rows_that_run_to_the_north(tmp_path: Path) -> None:
     np.testing.assert_array_equal(batch.values["a"], batch.values["g"])
 
 
-def masked(folder: Path, mask: np.ndarray, keys: str = "", **place: object) -> list[list[int]]:
+def masked(
+    folder: Path, mask: np.ndarray, keys: str = "", pixel: float = 10.0, nodata: float | None = None, **place: object
+) -> list[list[int]]:
     """Return which pixels of a 6 x 6 grid of 10 m a mask raster hides."""
     write(folder / "grid.tif", np.ones((1, 6, 6), "float32"))
-    write(folder / "mask.tif", mask, **place)
+    write(folder / "mask.tif", mask, pixel, nodata, **place)
     return np.argwhere(~whole(scene(folder, f"g path='grid.tif';mask='mask.tif'{keys}")).available["g"][0]).tolist()
 
 

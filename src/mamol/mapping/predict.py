@@ -73,7 +73,12 @@ def map_tile(
         must_not_exist(path, request.overwrite)
     store = BlockStore(paths.blocks, _document(job, request), request.resume, request.overwrite)
     progress(len(store.done), job.count())
-    if not _compute(job, engine, store, progress):
+    try:
+        mapped = _compute(job, engine, store, progress)
+    finally:
+        if not store.done:  # nothing to go on from
+            store.remove()
+    if not mapped:
         store.remove()
         without = f" without {', '.join(request.without)}" if request.without else ""
         raise AllModalitiesMissing(
