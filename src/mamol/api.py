@@ -217,7 +217,7 @@ def map_scene(
     ShapeMismatch for other bands, OutputExists, GridMismatch for an area beside the scene.
     """
     options, document, predictor = options or MapOptions(), read_run(Path(run)), load_run(run)
-    reader = MemoryReader(dataset) if isinstance(dataset, Scene) else open_reader(dataset)
+    reader = MemoryReader(dataset) if isinstance(dataset, Scene) else open_reader(dataset, predictor.modalities)
     for name in options.tiles:
         if name not in reader.tile_names:
             raise unknown("tile", name, reader.tile_names)
