@@ -79,7 +79,8 @@ class Normalizer:
         rows = np.moveaxis(values, 1, -1).astype(np.float32)
         if s.unit_spectrum:
             rows = _unit(rows)
-        rows = (rows - s.mean) / s.std
+        rows -= s.mean  # in place: of a map's block with hundreds of bands, each copy counts
+        rows /= s.std
         if s.components is not None and s.spread is not None:
             rows = rows @ s.components.T / s.spread
         return np.moveaxis(rows, -1, 1)

@@ -11,6 +11,7 @@ computes them.
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
@@ -27,6 +28,8 @@ Done = Iterator[tuple[Corner, Arrays]]
 Engine = Callable[[Job, Iterable[Corner]], Done]
 AHEAD = 2
 """Blocks that are read ahead of the one that is predicted."""
+CACHE_MB = 128
+"""What GDAL may keep of the scene's files in memory, MB, unless the environment or an earlier read decided it."""
 BATCH = 4
 """Blocks that go to a process or worker together, so that it can read ahead."""
 TRIES = 3
@@ -36,6 +39,8 @@ PATIENCE_S = 20
 
 def here(job: Job, corners: Iterable[Corner]) -> Done:
     """Compute blocks in this process; reading is hidden behind predicting."""
+    # GDAL looks at this once, when it keeps its first block; its own default is a share of the machine's memory.
+    os.environ.setdefault("GDAL_CACHEMAX", str(CACHE_MB))
     rest = iter(corners)
     with ThreadPoolExecutor(1, "mamol read") as reader:
         ahead: deque[tuple[Corner, Future[Any]]] = deque((c, reader.submit(job.read, c)) for c in islice(rest, AHEAD))

@@ -34,8 +34,6 @@ from mamol.mapping.layers import Layer
 from mamol.mapping.sidecars import draw_legend, item_document, style_document
 
 TILE_PX = 256
-CACHE_MB = 64
-"""What GDAL may keep of the rasters in memory while a map is written."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,7 @@ def write_map(
     for path in paths.all():
         must_not_exist(path, overwrite)
     work.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as names, rasterio.Env(GDAL_CACHEMAX=CACHE_MB), warnings.catch_warnings():
+    with ExitStack() as names, warnings.catch_warnings():
         # A scene without a place (a .mat file) gives a map without one; that is no news.
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         # All names first, then all rasters: every raster is whole before any of them gets its name.
