@@ -222,6 +222,30 @@ def maps_table(records: Records) -> str:
     return "\n".join(rows)
 
 
+def holes_table(records: Records) -> str:
+    """Accuracy of a large map by distance to a cloud's rim."""
+    path = HERE / "speed" / "maps" / "holes.json"
+    if not path.exists():
+        return "The comparison has no record yet (`python benchmarks/holes.py`)."
+    r = json.loads(path.read_text(encoding="utf-8"))
+    rows = ["| hyperspectral | px from the cloud's rim | pixels | OA | neighbours of one class, % |", "|---|---|---:|---:|---:|"]
+    for row in r["rows"]:
+        low, high = row["distance_px"]
+        span = f"{low} to {high}" if high else f"over {low}"
+        there = "there" if row["where"] == "outside" else "hidden"
+        rows.append(f"| {there} | {span} | {row['pixels']:,} | {row['oa']:.1f} | {row['same_as_neighbours']:.1f} |")
+    size, peak = r["scene"]["size_px"], r["peak_bytes"]
+    rows += [
+        "",
+        f"{size[0]:,} x {size[1]:,} px, {' + '.join(map(str, r['scene']['bands']))} bands, pixels that the other sensors see; "
+        f"{r['workers']} worker(s) of one thread each, stride {r['stride_px'] or 'half a window'}: {r['seconds']:.0f} s, "
+        f"{r['px_per_second']:,.0f} px a second; peak memory {peak['parent'] / 1e9:.1f} GB in the command and "
+        f"{peak['largest_worker'] / 1e9:.1f} GB in the larger worker. The scene is made, so it shows how holes are filled, not "
+        "how well real land is classified.",
+    ]
+    return "\n".join(rows)
+
+
 TABLES: dict[str, Callable[[Records], str]] = {
     "main": main_table,
     "paired": paired_table,
@@ -232,6 +256,7 @@ TABLES: dict[str, Callable[[Records], str]] = {
     "pretrained_cost": pretrained_cost_table,
     "speed": speed_table,
     "maps": maps_table,
+    "holes": holes_table,
 }
 
 
