@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from conftest import Trained
-from made import made_scene
 from mamol.errors import ShapeMismatch
 from mamol.modality import Batch
 from mamol.model.predictor import MamolPredictor
@@ -25,13 +24,6 @@ def test_every_size_is_covered(scene_run: Trained, size: tuple[int, int]) -> Non
     assert out.shape == (1, 3, *size)
     assert np.isfinite(out).all()
     np.testing.assert_allclose(out.sum(1), 1, atol=1e-4)
-
-
-def test_windows_do_not_depend_on_how_many_run_at_once(scene_run: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
-    batch = made_scene(1, 40).tiles[0].batch()
-    whole = scene_run.predictor.predict(batch)
-    monkeypatch.setattr("mamol.model.predictor.CHUNK", 5)
-    np.testing.assert_allclose(scene_run.predictor.predict(batch), whole, atol=1e-5)
 
 
 def test_a_higher_temperature_flattens(scene_run: Trained) -> None:
