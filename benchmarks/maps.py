@@ -26,7 +26,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
-from mamol.api import TrainOptions, train_model
+from mamol.api import TrainOptions, pretrain_backbone, train_model
 from mamol.baselines.forest import ForestSettings, fit_trees
 from mamol.data.reader import open_scene
 from mamol.data.split import TEST, make_split
@@ -46,7 +46,7 @@ from mamol.model.raster_windows import Folds
 
 HERE = Path(__file__).resolve().parent
 SIZE, BANDS, SIDE = 2048, 144, 16
-QUICK = ("train.steps=500", "train.eval_every=250", "pretrain.steps=300")
+QUICK = ("train.steps=300", "train.eval_every=150", "pretrain.steps=300")
 PART = (512, 512)
 """Height and width of the part on which variants take turns."""
 
@@ -56,11 +56,14 @@ def prepared(work: Path, scene: Path | None) -> tuple[Path, dict[str, Path]]:
     folder = scene or work / "scene"
     if not folder.exists():
         write_scene(folder, SIZE, 0, False, BANDS)
+    taught, backbone = make_scene(256, 7, BANDS), work / "backbone"
+    if not backbone.exists():
+        pretrain_backbone(taught, backbone, TrainOptions(overrides=QUICK))
     runs = {task: work / task for task in ("dense", "centre")}
     for task, run in runs.items():
         if not (run / "mamol.json").exists():
-            options = TrainOptions(overrides=[*QUICK, f"model.task={task}"], resume=run.exists())
-            train_model(make_scene(256, 7, BANDS), run, options)
+            words = [*QUICK, f"model.task={task}", f"backbone.path={backbone}"]
+            train_model(taught, run, TrainOptions(overrides=words, resume=run.exists()))
     return folder, runs
 
 

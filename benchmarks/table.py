@@ -121,7 +121,13 @@ def pretrained_cost_table(records: Records) -> str:
                 rows.append(
                     f"| {name} | {title} | {_trained(records, name, method, counts):,} | {counts['frozen']:,} | {seconds:.0f} |"
                 )
-    return "\n".join([*rows, "", "The time is a whole training run on one thread of the machine in the record."])
+    return "\n".join(
+        [
+            *rows,
+            "",
+            "The time is a whole training run on one thread of the machine in the record, with other runs beside it: no comparison.",
+        ]
+    )
 
 
 def _trained(records: Records, name: str, method: str, counts: dict[str, int]) -> int:
