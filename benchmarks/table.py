@@ -125,7 +125,7 @@ def pretrained_cost_table(records: Records) -> str:
         [
             *rows,
             "",
-            "The time is a whole training run on one thread of the machine in the record, with other runs beside it: no comparison.",
+            "The time is a whole training run on one thread of the machine in the record, other runs beside it: no comparison.",
         ]
     )
 
