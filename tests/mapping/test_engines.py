@@ -124,12 +124,13 @@ def dask_cluster() -> Iterator[Any]:
     with (
         dask.config.set(settings),
         distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", silence_logs=50
         ) as made,
     ):
         yield made
 
 
+@pytest.mark.xdist_group("dask")
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_a_cluster_gives_the_same_and_gets_the_model_once_per_worker(dask_cluster: Any, tmp_path: Path) -> None:
     made = job(Identity(tmp_path / "none"))
@@ -138,6 +139,7 @@ def test_a_cluster_gives_the_same_and_gets_the_model_once_per_worker(dask_cluste
     assert len(loads) == len(set(loads)) == 2
 
 
+@pytest.mark.xdist_group("dask")
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_a_worker_killed_in_the_middle_loses_nothing(dask_cluster: Any, tmp_path: Path) -> None:
     trap = tmp_path / "trap"
