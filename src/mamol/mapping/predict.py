@@ -12,7 +12,6 @@ stopped. Memory holds a few blocks, whatever the scene's size.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -159,7 +158,7 @@ def _stored(job: Job, store: BlockStore) -> Iterator[tuple[Corner, Arrays]]:
 def _document(job: Job, request: MapRequest) -> dict[str, object]:
     """Return what makes two jobs one: only then may the second go on with the first's blocks."""
     area = hashlib.sha256(job.area.polygons.wkb).hexdigest() if job.area is not None else None
-    told = {
+    return {
         "model": request.identity,
         "scene": job.reader.name,
         "tile": job.tile,
@@ -171,4 +170,3 @@ def _document(job: Job, request: MapRequest) -> dict[str, object]:
         "area": area,
         "classes": [c.name for c in request.classes],
     }
-    return json.loads(json.dumps(told))
