@@ -15,6 +15,9 @@ Unit = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
 Size = Annotated[int, Field(ge=1, le=4096)]
 Rank = Annotated[int, Field(ge=0, le=1024)]
+Rule = Literal[
+    "mlp", "table", "dense", "noisy-top-k", "expert-choice", "soft", "laplace", "flex", "masked", "threshold"
+]  # fmt: skip
 Target = Literal["q", "k", "v", "out", "fc1", "fc2", "ffn"]
 
 
@@ -105,6 +108,10 @@ class MixtureConfig(Section):
     top_k: Size = 1
     alpha: float = Field(16.0, gt=0, allow_inf_nan=False)
     """Scale of an expert of rank r: alpha / r."""
+    scale: float = Field(0.0, ge=0, allow_inf_nan=False)
+    """The same scale for every expert; 0 takes alpha / r."""
+    tied: bool = False
+    """The dynamic experts share one A (HydraLoRA)."""
     init_b: Literal["zero", "normal"] = "zero"
     """ "zero": an untrained mixture changes nothing; "normal": as the paper's code."""
     specific_gate: Literal["mask", "embedding"] = "mask"
@@ -119,6 +126,11 @@ class MixtureConfig(Section):
     def ranks(self, modalities: int) -> list[int]:
         """Return the rank of every expert in the order of the gates: shared, one per modality, dynamic."""
         return [r for r in (self.shared_rank, *[self.specific_rank] * modalities, *[self.dynamic_rank] * self.n_dynamic) if r]
+
+    def rows(self, modalities: int) -> int:
+        """Return the rows of all A together: the sum of the ranks, those of tied experts once."""
+        twice = self.dynamic_rank * (self.n_dynamic - 1) if self.tied and self.has_dynamic else 0
+        return sum(self.ranks(modalities)) - twice
 
     def names(self, modalities: Sequence[str]) -> list[str]:
         """Name the experts in the order of the gates."""
@@ -147,13 +159,15 @@ class ExpertConfig(MixtureConfig):
 class RouterConfig(Section):
     """The dynamic router."""
 
+    rule: Rule = "mlp"
+    """How it decides: a file each in model/rules/, with its source."""
     input: Literal["pattern", "pattern+content", "content"] = "pattern"
     code_dim: Size = 8
     """Width of psi, the embedded availability."""
     hidden: Size = 32
     temperature: float = Field(1.0, ge=0.3)
     balance: float = Field(0.0, ge=0)
-    """Weight of the load-balancing loss."""
+    """Weight of what the rule adds to the loss: mostly load balancing."""
 
 
 class ModelConfig(Section):

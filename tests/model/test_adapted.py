@@ -16,6 +16,7 @@ from mamol.modality import patterns
 from mamol.model import beside
 from mamol.model.adapted import Adapted, adapt
 from mamol.model.adapter_settings import AdapterSettings, make_settings, ranks_of
+from mamol.model.rules import RULES
 from vit import Stranger, stranger
 
 SENSORS = ("s1", "s2", "dem")
@@ -108,6 +109,28 @@ def test_every_router_input_runs_and_trains(input):
     out.sum().backward()
     missing = [n for n, p in adapted.named_parameters() if p.requires_grad and p.grad is None]
     assert not missing
+
+
+@pytest.mark.parametrize("rule", [name for name, rule in RULES.items() if not rule.mixes_tokens])
+def test_every_rule_runs_beside_somebodys_model_and_hands_over_its_loss(rule):
+    experts = {"table": 7, "flex": 7, "masked": 3}.get(rule, 4)
+    settings = AdapterSettings(
+        modalities=SENSORS,
+        target_modules="all-linear",
+        experts=MixtureConfig(n_dynamic=experts, top_k=2, init_b="normal", tied=rule == "dense"),
+        router=RouterConfig(rule=rule, input="pattern+content", balance=0.1),
+    )
+    adapted, losses = Adapted(stranger(), settings), []
+    out = adapted.bind(MASK, losses)(inputs())
+    assert not torch.allclose(out, adapted.base(inputs()))
+    assert len(losses) == (0 if rule == "table" else len(adapted.places))
+    (out.sum() + sum(losses)).backward()
+    assert not [n for n, p in adapted.named_parameters() if p.requires_grad and p.grad is None]
+
+
+def test_a_rule_that_must_know_the_padding_is_refused():
+    with pytest.raises(ConfigError, match="scene backbone only"):
+        adapt(stranger(), modalities=SENSORS, target_modules="all-linear", router=RouterConfig(rule="soft"))
 
 
 def test_only_the_mixture_trains():

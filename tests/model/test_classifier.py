@@ -12,6 +12,7 @@ from mamol.configs import load_config, shipped_configs
 from mamol.errors import AllModalitiesMissing
 from mamol.modality import patterns
 from mamol.model.classifier import Classifier, InputShape
+from mamol.model.rules import RULES
 
 SCENE = InputShape(MODALITIES, {m.name: m.bands for m in MODALITIES}, 3, True)
 SAMPLES = InputShape(made_samples(4).modalities, {m.name: m.bands for m in made_samples(4).modalities}, 3, False)
@@ -51,6 +52,23 @@ def test_an_untrained_mixture_is_the_frozen_backbone_to_the_bit(fusion: str, tar
         with_experts = model(values, only(available, present)).logits
         without = model(values, only(available, present), experts=False).logits
         assert torch.equal(with_experts, without)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("fusion", ["joint", "late"])
+def test_every_rule_starts_at_the_frozen_backbone_and_trains(rule: str, fusion: str) -> None:
+    experts = {"n_dynamic": {"table": 7, "flex": 7, "masked": 3}.get(rule, 4), "top_k": 2}
+    router = {"rule": rule, "input": "pattern+content", "balance": 0.01}
+    values, available = windows()
+    fresh = build(SCENE, tiny_config(model={"fusion": fusion}, experts=experts, router=router))
+    assert torch.equal(fresh(values, available).logits, fresh(values, available, experts=False).logits)
+    model = build(SCENE, tiny_config(model={"fusion": fusion}, experts=experts, router=router), trained=True).train()
+    out = model(values, available)
+    assert not torch.allclose(out.logits, model(values, available, experts=False).logits)
+    assert out.routing.chosen[0].shape == (3, 1 + 3 + experts["n_dynamic"])
+    (out.logits.square().sum() + torch.stack(out.routing.balance).sum()).backward()
+    missing = [n for n, p in model.mixture.named_parameters() if p.grad is None]
+    assert not missing
 
 
 @pytest.mark.parametrize("shape", [SCENE, SAMPLES], ids=["scene", "samples"])

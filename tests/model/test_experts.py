@@ -34,6 +34,26 @@ def test_low_rank_equals_the_equation(bank: ExpertBank) -> None:
     torch.testing.assert_close(bank.low_rank(x, gates), by_hand(bank, x, gates))
 
 
+def test_tied_experts_share_one_a_and_keep_their_own_b() -> None:
+    config = tiny_config(experts={"tied": True, "n_dynamic": 2, "dynamic_rank": 2, "scale": 0.5}).experts
+    bank = ExpertBank(5, 7, [3, 2, 2], config)
+    nn.init.normal_(bank.B)
+    assert bank.A.shape == (3 + 2, 5)
+    x, gates = torch.randn(2, 4, 5), torch.rand(2, 4, 3)
+    own, a = bank.A[:3], bank.A[3:]
+    one, two = bank.B[:, 3:5], bank.B[:, 5:]
+    expected = 0.5 * (gates[..., :1] * (x @ own.T @ bank.B[:, :3].T))
+    expected = expected + 0.5 * (gates[..., 1:2] * (x @ a.T @ one.T) + gates[..., 2:] * (x @ a.T @ two.T))
+    torch.testing.assert_close(bank.low_rank(x, gates), expected)
+    torch.testing.assert_close(x[0] @ bank.weight_change(gates[0, 0]).T, bank.low_rank(x, gates[:1, :1].expand(2, 4, 3))[0])
+    assert config.rows(1) == sum(config.ranks(1)) - 2
+
+
+def test_one_scale_for_all_takes_the_place_of_alpha_over_r() -> None:
+    bank = ExpertBank(5, 7, [3, 1, 2], tiny_config(experts={"scale": 1.5}).experts)
+    assert bank.column_scale.tolist() == [1.5] * 6
+
+
 def test_folded_equals_low_rank_for_mixed_patterns(bank: ExpertBank) -> None:
     frozen, x = nn.Linear(5, 7), torch.randn(3, 4, 5)
     table = torch.rand(4, 3)
@@ -77,7 +97,7 @@ def test_both_paths_agree_through_a_backbone(kind: str, folds: bool) -> None:
         routing = route(available, torch.zeros(6, dtype=torch.long), own=False)
         with torch.no_grad():
             outputs[path] = backbone(x, None, lambda i, m=mixture, r=routing: m.adapt(i, r))
-        assert mixture.gates(0, routing, x)[1] is not folds
+        assert mixture.gates(0, routing, x).per_token is not folds
     torch.testing.assert_close(outputs["low-rank"], outputs["folded"], atol=1e-5, rtol=1e-5)
 
 
@@ -94,7 +114,8 @@ def test_specific_experts_follow_the_mask() -> None:
     config = tiny_config(experts={"n_dynamic": 0})
     mixture = Mixture(3, config)
     routing = route(torch.tensor([[[True, False, True]]]), torch.tensor([0]), own=False)
-    gates, per_token = mixture.gates(0, routing, None)
+    found = mixture.gates(0, routing, None)
+    gates, per_token = found.values, found.per_token
     assert gates.tolist() == [[1.0, 1.0, 0.0, 1.0]]
     assert not per_token
     assert mixture.config.names(["a", "b", "c"]) == ["shared", "specific a", "specific b", "specific c"]
@@ -103,7 +124,7 @@ def test_specific_experts_follow_the_mask() -> None:
 def test_own_scope_keeps_only_the_tokens_own_expert() -> None:
     mixture = Mixture(2, tiny_config(experts={"n_dynamic": 0, "scope": "own"}))
     routing = route(torch.ones(1, 2, 2, dtype=torch.bool), torch.tensor([0, 1]), own=True)
-    gates, _ = mixture.gates(0, routing, None)
+    gates = mixture.gates(0, routing, None).values
     assert gates[routing.index].tolist() == [[[1.0, 1.0, 0.0], [1.0, 0.0, 1.0]]]
 
 

@@ -30,6 +30,7 @@ from mamol.mapping.rasters import MapLayout, MapPaths, write_map
 from mamol.mapping.store import BlockStore
 from mamol.modality import Predictor
 from mamol.model.predictor import MamolPredictor
+from mamol.model.rules import by_pattern
 
 BLOCK_PX = 256
 
@@ -107,7 +108,7 @@ def plan(predictor: Predictor, reader: Reader, request: MapRequest) -> Job:
         )
     make_layers(request.layers, len(predictor.classes), len(predictor.modalities))
     if "expert" in request.layers and not (
-        isinstance(predictor, MamolPredictor) and predictor.model.config.router.input == "pattern"
+        isinstance(predictor, MamolPredictor) and by_pattern(predictor.model.config.experts, predictor.model.config.router)
     ):
         raise UsageError('the layer "expert" needs a MaMOL run whose router sees the pattern (router.input = "pattern").')
     height, width = reader.shape(request.tile)

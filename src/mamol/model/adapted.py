@@ -32,6 +32,7 @@ from mamol.model.adapter_settings import AdapterSettings, make_settings, ranks_o
 from mamol.model.beside import Call, Place
 from mamol.model.gating import Available, Gating, presence
 from mamol.model.places import ALL_LINEAR, find_places, layer_name
+from mamol.model.rules import by_pattern
 from mamol.model.views import Tree, name_tree, swap, view
 
 
@@ -108,12 +109,13 @@ class Adapted(nn.Module):
             return self._traced(present, args, kwargs)
         return self._view(self._call(present))(*args, **kwargs)
 
-    def bind(self, available: Available) -> nn.Module:
+    def bind(self, available: Available, losses: list[Tensor] | None = None) -> nn.Module:
         """Return a view of the model that holds these gates: an ordinary module of the model's class, for one call.
 
-        Use it to call another method than forward (generate, get_image_features).
+        Use it to call another method than forward (generate, get_image_features). `losses` takes what routers that see
+        content add to the training loss while the view runs (router.balance above 0).
         """
-        return self._view(self._call(self.presence(available)))
+        return self._view(self._call(self.presence(available), losses))
 
     def gates(self, available: Available) -> dict[str, Tensor]:
         """Return the gates per layer, (B, E) in the order shared, specific, dynamic, added; routers that see no content."""
@@ -132,7 +134,7 @@ class Adapted(nn.Module):
         It shares nothing with this object and costs what the frozen model costs. Raises UsageError if the router sees
         content, for then no pattern has one weight.
         """
-        if self.settings.router.input != "pattern" and self.settings.experts.has_dynamic:
+        if not by_pattern(self.settings.experts, self.settings.router):
             raise UsageError(f"the router sees content (router.input = '{self.settings.router.input}'), so nothing folds.")
         present = self.presence(pattern)
         if len(present) > 1:
@@ -222,8 +224,8 @@ class Adapted(nn.Module):
             place.call = None
         return out
 
-    def _call(self, present: Bool[Tensor, "rows M"]) -> Call:
-        return self.gating(present, _place(next(iter(self.places.values()))))
+    def _call(self, present: Bool[Tensor, "rows M"], losses: list[Tensor] | None = None) -> Call:
+        return self.gating(present, _place(next(iter(self.places.values()))), losses)
 
     def _folded_part(self, name: str, own: nn.Module, call: Call) -> nn.Module:
         """Return `own`, the copy's layer, with W(p): itself where it is a plain Linear, so that its hooks stay."""

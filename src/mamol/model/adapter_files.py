@@ -90,7 +90,7 @@ def save_adapter(adapted: Adapted, folder: str | Path, base_model: str = "", ove
         target_modules=s.target_modules,
         layers_to_transform=s.layers,
         modules_to_save=s.modules_to_save,
-        r=sum(s.experts.ranks(len(s.modalities) - len(s.added))),
+        r=s.experts.rows(len(s.modalities) - len(s.added)),
         lora_alpha=s.experts.alpha,
         modalities=s.modalities,
         added=s.added,
@@ -196,7 +196,7 @@ def _read_config(path: Path) -> AdapterDocument:
             raise CheckpointError(f"{path} has format {tree.get('format')!r}; this version reads format {FORMAT}.")
         document = AdapterDocument.model_validate(tree)
         s = document.settings()
-        if document.r != sum(s.experts.ranks(len(s.modalities) - len(s.added))):
+        if document.r != s.experts.rows(len(s.modalities) - len(s.added)):
             raise CheckpointError(f"{path}: r = {document.r} is not the sum of the experts' ranks.")
         return document
     except ValidationError as error:

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from mamol.config import MixtureConfig, RouterConfig, Section
 from mamol.errors import ConfigError
+from mamol.model.rules import refuse_mixing
 
 MOST_MODALITIES = 256
 
@@ -42,6 +43,7 @@ class AdapterSettings(Section):
                 raise ValueError(f"'{name}' in modules_to_save lies in another of them; name the outer one only")
         if not self.experts.ranks(first):
             raise ValueError("every rank is 0, so there is no expert; give shared_rank, specific_rank or dynamic_rank")
+        refuse_mixing(self.experts, self.router)
         return self
 
 

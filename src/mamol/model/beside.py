@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from mamol.config import MixtureConfig, RouterConfig
 from mamol.errors import ShapeMismatch
 from mamol.model.experts import ExpertBank
-from mamol.model.router import Router
+from mamol.model.rules import by_pattern, make_router
 from mamol.model.views import shallow
 
 GROUPING_PAYS = 60
@@ -39,7 +39,7 @@ class Call:
     and specific experts. `scales[layer]`: per bank, the gates as factors of the columns of A, (rows, R); None leaves a
     bank out. `samples`: B, where the availability was told sample by sample, else None. `index` (B,): the row that each
     sample takes; None if row b is sample b's, or one row everyone's. `folds`: no gradients and one row a pattern, so that
-    a layer may run W(p) where that is less work.
+    a layer may run W(p) where that is less work. `losses` collects what routers that see content add to the loss.
     """
 
     present: Float[Tensor, "rows M"]
@@ -48,6 +48,7 @@ class Call:
     samples: int | None
     index: Int[Tensor, " B"] | None
     folds: bool
+    losses: list[Tensor] | None = None
 
 
 class Place(nn.Module):
@@ -59,8 +60,7 @@ class Place(nn.Module):
         self.layer = layer
         self.mixture = mixture
         self.banks = nn.ModuleList([ExpertBank(*shape, mixture.ranks(modalities), mixture)])
-        sees_content = mixture.has_dynamic and router.input != "pattern"
-        self.router = Router(modalities, self.d_in, mixture, router) if sees_content else None
+        self.router = None if by_pattern(mixture, router) else make_router(modalities, self.d_in, mixture, router)
         self.call: Call | None = None
 
     def grow(self, name: str) -> None:
@@ -121,7 +121,7 @@ class Place(nn.Module):
             if folds and rows * (self.d_in + self.d_out) > size:
                 return nn.functional.linear(x, self.folded(frozen, scales)[0], frozen.bias)
             return self._low_rank(x, frozen, scales)
-        thin = rows // max(x.shape[0], 1) * self.bank(0).A.shape[0] * (self.d_in + self.d_out)
+        thin = rows // max(x.shape[0], 1) * self.bank(0).B.shape[1] * (self.d_in + self.d_out)
         if folds and x.dim() > 2 and thin > GROUPING_PAYS * size:
             weight = self.folded(frozen, scales)[call.index].transpose(1, 2)
             out = (
@@ -138,7 +138,7 @@ class Place(nn.Module):
         weight = frozen.weight.to(dtype)[None]
         for i, scale in enumerate(scales):
             if scale is not None:
-                A = self.bank(i).A.to(dtype).expand(len(scale), -1, -1)
+                A = self.bank(i).down.to(dtype).expand(len(scale), -1, -1)
                 B = (self.bank(i).B * scale[:, None]).to(dtype)
                 weight = torch.baddbmm(weight.expand(len(scale), -1, -1), B, A)
         return weight.to(frozen.weight.dtype)
@@ -161,8 +161,8 @@ class Place(nn.Module):
                 continue
             bank = self.bank(i)
             same = x.dtype == bank.A.dtype or torch.is_autocast_enabled(x.device.type)
-            down = nn.functional.linear(x if same else x.to(bank.A.dtype), bank.A)
-            down = (down * _beside(scale, x).to(down.dtype)).reshape(-1, bank.A.shape[0])
+            down = nn.functional.linear(x if same else x.to(bank.A.dtype), bank.down)
+            down = (down * _beside(scale, x).to(down.dtype)).reshape(-1, bank.B.shape[1])
             if not same:
                 flat = flat + (down @ bank.B.T).to(flat.dtype)
             elif own and down.dtype == flat.dtype == bank.B.dtype:
@@ -178,8 +178,10 @@ class Place(nn.Module):
         lead = x.shape[:-1]
         dtype = self.bank(0).A.dtype
         present = _beside(call.present, x).expand(*lead, -1)
-        dynamic, _ = self.router(present.to(dtype), x.to(dtype))
-        gates = torch.cat([_beside(call.static, x).expand(*lead, -1), dynamic], dim=-1)
+        routed = self.router(present.to(dtype), x.to(dtype))
+        if routed.loss is not None and call.losses is not None:
+            call.losses.append(routed.loss)
+        gates = torch.cat([_beside(call.static, x).expand(*lead, -1), routed.values], dim=-1)
         later = call.scales[self.layer][1:]
         return [self.bank(0).scale(gates), *later]
 

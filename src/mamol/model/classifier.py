@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -30,6 +30,7 @@ from mamol.errors import AllModalitiesMissing, UsageError
 from mamol.modality import Modality
 from mamol.model.backbone import Adapt, Backbone, fingerprint, plain
 from mamol.model.experts import Mixture, Routing, route
+from mamol.model.rules import by_pattern
 from mamol.model.tokens import Tokenizer, Tokens, anywhere
 
 BindExperts = Callable[[int, Routing], Adapt]
@@ -108,7 +109,7 @@ class Classifier(nn.Module):
         Linear layers or on their own modality's tokens only.
         """
         e, names = self.config.experts, [m.name for m in self.modalities]
-        if (e.has_dynamic and self.config.router.input != "pattern") or e.scope == "own" or "ffn" in e.targets:
+        if not by_pattern(e, self.config.router) or e.scope == "own" or "ffn" in e.targets:
             raise UsageError('only experts beside Linear layers, with scope "all" and a router that sees the pattern, fold.')
         twin = copy.deepcopy(self)
         with torch.no_grad():
@@ -123,7 +124,7 @@ class Classifier(nn.Module):
         """Return the gates of every adapted layer for one pattern; the router must see the pattern only."""
         codes = torch.tensor([[float(m.name in pattern) for m in self.modalities]], device=next(self.parameters()).device)
         routing = Routing(codes, None, torch.zeros(1, 1, dtype=torch.long, device=codes.device))
-        found = [self.mixture.gates(layer, routing, None)[0] for layer in self.mixture.layers]
+        found = [self.mixture.gates(layer, routing, None).values for layer in self.mixture.layers]
         return torch.cat(found) if found else torch.zeros(0, 0)
 
     def _tokenize(self, i: int, values: Mapping[str, Tensor], available: Mapping[str, Tensor]) -> Tokens:
@@ -141,7 +142,9 @@ class Classifier(nn.Module):
             length = sum(t.values.shape[1] for t in tokens.values())
             code = present[:, None].expand(-1, length, -1)
         whose = torch.cat([torch.full((t.values.shape[1],), i, device=code.device) for i, t in tokens.items()])
-        return route(code, whose, own=self.config.experts.scope == "own")
+        routing = route(code, whose, own=self.config.experts.scope == "own")
+        routing.keep = torch.cat([t.keep for t in tokens.values()], dim=1)
+        return routing
 
     def _joint(self, tokens: dict[int, Tokens], routing: Routing, adapt: BindExperts) -> Tensor:
         """Run one sequence of all tokens; return (B, N, D) per ground cell if dense, else (B, D)."""
@@ -158,8 +161,8 @@ class Classifier(nn.Module):
         start, features = 0, {}
         for i, t in tokens.items():
             n = t.values.shape[1]
-            part = Routing(routing.codes, routing.own, routing.index[:, start : start + n], routing.chosen, routing.balance)
-            start += n
+            mine = slice(start, start := start + n)
+            part = replace(routing, index=routing.index[:, mine], keep=t.keep)
             # A sample without the modality would attend to nothing: let it attend to its fill, then zero it.
             keep = t.keep | ~t.keep.any(1, keepdim=True)
             out = self.backbone(t.values, keep, lambda layer, part=part: adapt(layer, part))

@@ -26,7 +26,8 @@ from torch import Tensor, nn
 
 from mamol.config import Config, MixtureConfig
 from mamol.model.backbone import Adapt, plain
-from mamol.model.router import Router, StaticGates, balance_loss
+from mamol.model.router import Gates, Router, Slots, StaticGates
+from mamol.model.rules import make_router
 
 MAX_FOLDED = 16
 """With more distinct gate rows in one batch than this, "auto" takes the low-rank path."""
@@ -37,12 +38,14 @@ class Routing:
     """What one forward pass knows of its patterns, and what it learns of its gates.
 
     `codes` (G, M): the distinct availability codes; `own` (G,): the token's own modality, or None when gates do not
-    depend on it; `index` (B, S): each token's row. `chosen` collects the mean gates per layer, `balance` the losses.
+    depend on it; `index` (B, S): each token's row; `keep` (B, S): which tokens there are, None for all. `chosen` collects
+    the mean gates per layer, `balance` what the routers add to the loss.
     """
 
     codes: Float[Tensor, "G M"]
     own: Int[Tensor, " G"] | None
     index: Int[Tensor, "B S"]
+    keep: Bool[Tensor, "B S"] | None = None
     chosen: dict[int, Tensor] = field(default_factory=dict)
     balance: list[Tensor] = field(default_factory=list)
 
@@ -68,36 +71,68 @@ def route(available: Bool[Tensor, "B S M"], modality_of: Int[Tensor, " S"], own:
 
 
 class ExpertBank(nn.Module):
-    """All experts beside one place: stacked low-rank factors."""
+    """All experts beside one place: stacked low-rank factors.
+
+    `A` has a row per unit of rank; with experts.tied the dynamic experts share one A (HydraLoRA, 2404.19245) and `row`
+    says which row each of the R columns of `B` belongs to.
+    """
 
     column_expert: Tensor
     column_scale: Tensor
+    row: Tensor
 
     def __init__(self, d_in: int, d_out: int, ranks: Sequence[int], config: MixtureConfig, projection: bool = False) -> None:
         super().__init__()
-        total = sum(ranks)
-        self.A = nn.Parameter(torch.empty(total, d_in))
+        total, tied = sum(ranks), config.n_dynamic if config.tied and config.has_dynamic else 0
+        first = total - tied * config.dynamic_rank
+        row = [*range(first), *[first + i for i in range(config.dynamic_rank)] * tied]
+        self.A = nn.Parameter(torch.empty(max(row) + 1, d_in))
         self.B = nn.Parameter(torch.zeros(d_out, total))
         nn.init.kaiming_uniform_(self.A, a=5**0.5)
         if config.init_b == "normal":
             nn.init.normal_(self.B, std=0.02)
         self.projection = nn.Linear(d_out, d_out) if projection else None
         column_expert = torch.repeat_interleave(torch.arange(len(ranks)), torch.tensor(ranks), output_size=total)
+        scale = torch.full((total,), config.scale) if config.scale else config.alpha / torch.tensor(ranks)[column_expert].float()
         self.register_buffer("column_expert", column_expert, persistent=False)
-        self.register_buffer("column_scale", config.alpha / torch.tensor(ranks)[column_expert].float(), persistent=False)
+        self.register_buffer("column_scale", scale, persistent=False)
+        self.register_buffer("row", torch.tensor(row if tied else []), persistent=False)
+
+    @property
+    def down(self) -> Float[Tensor, "R d_in"]:
+        """Return the A of every expert, one above the other."""
+        return self.A[self.row] if self.row.numel() else self.A
 
     def scale(self, gates: Float[Tensor, "*rows E"]) -> Float[Tensor, "*rows R"]:
-        """Return the gates as factors of the columns of A x, each expert's times alpha / rank."""
+        """Return the gates as factors of the columns of A x, each expert's times its scale."""
         return gates[..., self.column_expert] * self.column_scale
 
-    def low_rank(self, x: Float[Tensor, "B S d_in"], gates: Float[Tensor, "B S E"]) -> Float[Tensor, "B S d_out"]:
-        """Return the experts' sum for gates that may differ from token to token."""
-        out = ((x @ self.A.T) * self.scale(gates)) @ self.B.T
+    def low_rank(
+        self, x: Float[Tensor, "B S d_in"], gates: Float[Tensor, "B S E"], slots: Slots | None = None
+    ) -> Float[Tensor, "B S d_out"]:
+        """Return the experts' sum for gates that may differ from token to token; `slots` mix the dynamic experts' tokens."""
+        thin = x @ self.down.T
+        if slots is not None:
+            first = gates.shape[-1] - slots.combine.shape[2]
+            routed = self.column_expert >= first
+            mixed = slots.mix(thin[..., routed], self.column_expert[routed] - first)
+            thin = torch.cat([thin[..., ~routed], mixed], dim=-1)
+            gates = torch.cat([gates[..., :first], torch.ones_like(gates[..., first:])], dim=-1)
+        out = (thin * self.scale(gates)) @ self.B.T
         return out if self.projection is None else self.projection(nn.functional.gelu(out))
 
     def weight_change(self, gates: Float[Tensor, " E"]) -> Float[Tensor, "d_out d_in"]:
         """Return what one row of gates adds to the frozen weight."""
-        return (self.B * self.scale(gates)) @ self.A
+        return (self.B * self.scale(gates)) @ self.down
+
+
+@dataclass(frozen=True)
+class LayerGates:
+    """The gates of one layer: `values` (G, E) per distinct pattern, or (B, S, E) per token where the router sees content."""
+
+    values: Tensor
+    per_token: bool
+    slots: Slots | None = None
 
 
 class Mixture(nn.Module):
@@ -124,7 +159,7 @@ class Mixture(nn.Module):
             }
         )
         self.routers = nn.ModuleDict(
-            {str(i): Router(modalities, width, e, config.router) for i in self.layers if self.has["dynamic"]}
+            {str(i): make_router(modalities, width, e, config.router) for i in self.layers if self.has["dynamic"]}
         )
         self.static = StaticGates(modalities, e.specific_gate)
 
@@ -141,51 +176,63 @@ class Mixture(nn.Module):
             return plain
         return _Bound(self, layer, routing)
 
-    def gates(self, layer: int, routing: Routing, content: Tensor | None) -> tuple[Tensor, bool]:
-        """Return gates (G, E) per distinct pattern, or (B, S, E) per token if the router sees content, and which."""
+    def gates(self, layer: int, routing: Routing, content: Tensor | None) -> LayerGates:
+        """Return the gates of one layer; `content` is what the router may look at, (B, S, D)."""
         codes = routing.codes
         static = [torch.ones_like(codes[:, :1])] if self.has["shared"] else []
         static += [self.static(codes, routing.own)] if self.has["specific"] else []
         if not self.has["dynamic"]:
-            return torch.cat(static, dim=-1), False
-        router = self.routers[str(layer)]
-        if not router.sees_content:
-            dynamic, probability = router(codes)
-            table, per_token = torch.cat([*static, dynamic], dim=-1), False
-        else:
-            dynamic, probability = router(codes[routing.index], content)
-            table = torch.cat([*[s[routing.index] for s in static], dynamic], dim=-1)
-            per_token = True
-        if self.balance:
-            rows = (probability, dynamic) if per_token else (probability[routing.index], dynamic[routing.index])
-            routing.balance.append(balance_loss(*rows))
-        return table, per_token
+            return LayerGates(torch.cat(static, dim=-1), per_token=False)
+        found, per_token = self._routed(self.router(layer), routing, content)
+        if found.loss is not None:
+            routing.balance.append(found.loss)
+        beside = [s[routing.index] for s in static] if per_token else static
+        return LayerGates(torch.cat([*beside, found.values], dim=-1), per_token, found.slots)
+
+    def router(self, layer: int) -> Router:
+        """Return the router of one layer."""
+        found = self.routers[str(layer)]
+        if not isinstance(found, Router):
+            raise TypeError(f"{type(found).__name__} is not a router")
+        return found
+
+    def _routed(self, router: Router, routing: Routing, content: Tensor | None) -> tuple[Gates, bool]:
+        """Ask a router token by token if it must see them, else once per distinct pattern."""
+        keep = None if routing.keep is None else routing.keep.float()
+        if router.sees_content or router.mixes_tokens:
+            return router(routing.codes[routing.index], content, keep), True
+        count = None
+        if router.balance:
+            one = torch.ones(routing.index.numel(), device=routing.index.device) if keep is None else keep.flatten()
+            count = torch.zeros(len(routing.codes), device=one.device).index_add(0, routing.index.flatten(), one)
+        return router(routing.codes, None, count), False
 
 
 class _Bound:
-    """One layer's experts with one batch's gates: called by the block in place of each of its parts."""
+    """One layer's mixture with one batch's gates: what a block calls its parts through."""
 
     def __init__(self, mixture: Mixture, layer: int, routing: Routing) -> None:
         self.mixture, self.layer, self.routing = mixture, layer, routing
-        self.table: Tensor | None = None
-        self.per_token = False
+        self.gates: LayerGates | None = None
 
     def __call__(self, place: str, frozen: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         if place not in self.mixture.config.targets:
             return frozen(x)
-        if self.table is None:  # the first adapted place of a layer shows the router what the tokens hold
-            self.table, self.per_token = self.mixture.gates(self.layer, self.routing, x)
-            seen = self.table.detach() if self.per_token else self.table.detach()[self.routing.index]
+        if self.gates is None:  # the first adapted place of a layer shows the router what the tokens hold
+            self.gates = self.mixture.gates(self.layer, self.routing, x)
+            seen = self._per_token(self.gates.values.detach())
             self.routing.chosen[self.layer] = seen.mean(dim=1)
         bank = self.mixture.bank(self.layer, place)
         if isinstance(frozen, nn.Linear) and self._folds(x):
-            return folded(frozen, bank, x, self.table, self.routing.index)
-        gates = self.table if self.per_token else self.table[self.routing.index]
-        return frozen(x) + bank.low_rank(x, gates)
+            return folded(frozen, bank, x, self.gates.values, self.routing.index)
+        return frozen(x) + bank.low_rank(x, self._per_token(self.gates.values), self.gates.slots)
+
+    def _per_token(self, values: Tensor) -> Tensor:
+        return values if self.gates is not None and self.gates.per_token else values[self.routing.index]
 
     def _folds(self, x: Tensor) -> bool:
         never = self.mixture.config.projection or self.mixture.config.path == "low-rank" or torch.compiler.is_compiling()
-        if self.per_token or never:
+        if self.gates is None or self.gates.per_token or never:
             return False
         return self.mixture.config.path == "folded" or (not x.requires_grad and len(self.routing.codes) <= MAX_FOLDED)
 

@@ -29,7 +29,7 @@ from mamol.model.galileo import (
     GalileoInput,
 )
 from mamol.model.galileo_weights import PARTS, galileo_statistics, load_galileo
-from mamol.model.towers import Feature, Raw, Tower, mixture_of
+from mamol.model.towers import Experts, Feature, Raw, Tower, mixture_of
 
 Convert = Callable[[Tensor], Tensor]
 UNITS: dict[str, Convert] = {"reflectance": lambda x: x * 10_000.0}
@@ -61,7 +61,9 @@ class GalileoTower(Tower):
             if isinstance(raw, Raw):
                 raw.fill(normalizer, name)
 
-    def forward(self, values: Mapping[str, Tensor], available: Mapping[str, Tensor], present: Tensor, experts: bool) -> Feature:
+    def forward(
+        self, values: Mapping[str, Tensor], available: Mapping[str, Tensor], present: Tensor, experts: Experts
+    ) -> Feature:
         """Return the mean of the seen tokens, (B, D), or per ground cell, (B, D, h, w), of a scene's windows."""
         patch = self.config.tokens.token_px if any(v.dim() == 4 for v in values.values()) else 1
         inputs = self.inputs(values, available, patch)

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from mamol.config import MixtureConfig, RouterConfig
 from mamol.errors import AllModalitiesMissing, ShapeMismatch, UsageError, unknown
 from mamol.model.beside import Call, Place
-from mamol.model.router import Router, StaticGates, balance_loss
+from mamol.model.router import Router, StaticGates
+from mamol.model.rules import by_pattern, make_router
 
 Available = Any
 """Which modalities are there: a bool (B, M), one pattern as names for the whole batch, or a bool (B,) per name; an array
@@ -34,8 +35,8 @@ class Gating(nn.Module):
         super().__init__()
         self.known, self.experts = known, experts
         self.layers = sorted(set(layers))
-        routed = self.layers if experts.has_dynamic and router.input == "pattern" else []
-        self.routers = nn.ModuleDict({layer: Router(known, 1, experts, router) for layer in routed})
+        routed = self.layers if experts.has_dynamic and by_pattern(experts, router) else []
+        self.routers = nn.ModuleDict({layer: make_router(known, 1, experts, router) for layer in routed})
         self.static = StaticGates(known, experts.specific_gate)
         self.register_buffer("device", torch.zeros(0), persistent=False)
 
@@ -48,20 +49,23 @@ class Gating(nn.Module):
     def tables(self, rows: Float[Tensor, "rows M"]) -> dict[str, Float[Tensor, "rows E"]]:
         """Return the gates per layer; without the dynamic ones where their router sees content."""
         static = self._static(rows)
-        routed = {layer: torch.cat([static, router(rows)[0]], dim=1) for layer, router in self.routers.items()}
+        routed = {layer: torch.cat([static, router(rows).values], dim=1) for layer, router in self.routers.items()}
         return routed or dict.fromkeys(self.layers, static)
 
     def balance(self, rows: Float[Tensor, "rows M"]) -> list[Tensor]:
-        """Return the load-balancing loss of every router that sees the pattern only."""
-        return [balance_loss(probability, gates) for gates, probability in (r(rows) for r in self.routers.values())]
+        """Return what every router that sees the pattern only adds to the loss."""
+        return [loss for router in self.routers.values() if (loss := router(rows).loss) is not None]
 
-    def forward(self, present: Bool[Tensor, "rows M"], like: Place) -> Call:
-        """Return what one call tells every layer; `like` is any of the places, for the shape of its banks."""
+    def forward(self, present: Bool[Tensor, "rows M"], like: Place, losses: list[Tensor] | None = None) -> Call:
+        """Return what one call tells every layer; `like` is any of the places, for the shape of its banks.
+
+        `losses` takes what routers that see content add to the loss (those of the pattern alone: `balance`).
+        """
         traced = torch.compiler.is_compiling()
         still = not traced and not torch.is_grad_enabled()
-        by_pattern, index = not (self.experts.has_dynamic and not self.routers), None
+        alone, index = not (self.experts.has_dynamic and not self.routers), None
         samples = None if traced or len(present) == 1 else len(present)
-        if still and (by_pattern or bool((present == present[:1]).all())):
+        if still and (alone or bool((present == present[:1]).all())):
             present, index = torch.unique(present, dim=0, return_inverse=True)
             index = index if len(present) > 1 else None
         rows = present.to(like.bank(0).A.dtype)
@@ -70,7 +74,7 @@ class Gating(nn.Module):
         kept = [c if traced or bool(c.any()) else None for c in later]
         extra = [None if c is None else like.bank(i).scale(c) for i, c in enumerate(kept, 1)]
         scales = {layer: [like.bank(0).scale(t), *extra] for layer, t in self._complete(rows).items()}
-        return Call(rows, self._static(rows), scales, samples, index, folds=still and by_pattern)
+        return Call(rows, self._static(rows), scales, samples, index, folds=still and alone, losses=losses)
 
     def _complete(self, rows: Tensor) -> dict[str, Tensor]:
         """Return tables as wide as the first bank: where routers see content, the place fills in the dynamic gates."""

@@ -27,6 +27,7 @@ from mamol.model.classifier import InputShape, Output, refuse_empty, upsampled
 from mamol.model.experts import Routing
 from mamol.model.galileo_tower import GalileoTower
 from mamol.model.router import Router
+from mamol.model.rules import by_pattern
 from mamol.model.tokens import anywhere, pixel_stem
 from mamol.model.towers import Feature, ImageTower, PlainTower, TextTower, Tower
 
@@ -79,7 +80,8 @@ class PretrainedClassifier(nn.Module):
     def forward(self, values: Mapping[str, Tensor], available: Mapping[str, Tensor], experts: bool = True) -> Output:
         """Classify as Classifier.forward does: (B, K) logits for samples, (B, K, H, W) for windows."""
         present = torch.stack([anywhere(available[m.name]) for m in self.modalities], dim=1)
-        features = {n: t(values, available, present, experts) for n, t in self._used(present)}
+        losses: list[Tensor] | None = [] if experts else None
+        features = {n: t(values, available, present, losses) for n, t in self._used(present)}
         fused = self._fuse(features)
         if self.stem is None:
             logits = self.head(fused)
@@ -88,7 +90,7 @@ class PretrainedClassifier(nn.Module):
             grid = upsampled(fused, pixels.shape[-2:])
             logits = self.head(torch.cat([grid, pixels], dim=1).movedim(1, -1)).movedim(-1, 1)
         told = experts and not torch.compiler.is_compiling()
-        return Output(logits, self._routing(present) if told else _nothing(present))
+        return Output(logits, self._routing(present, losses or []) if told else _nothing(present))
 
     def folded(self, pattern: Sequence[str]) -> PretrainedClassifier:
         """Return a copy for one known pattern, W(p) in plain Linear layers; raises UsageError as Adapted.fold."""
@@ -115,7 +117,7 @@ class PretrainedClassifier(nn.Module):
         self.eval()
         with torch.no_grad():
             for name, tower in self._used(present):
-                feature = tower(values, available, present, True)
+                feature = tower(values, available, present, [])
                 rows = feature.values[feature.keep]
                 standard = self.project.get_submodule(f"{name}.0")
                 if isinstance(standard, Standard):
@@ -205,11 +207,12 @@ class PretrainedClassifier(nn.Module):
         planes = [torch.where(masks[m.name], values[m.name], 0.0) for m in self.modalities]
         return torch.cat([*planes, *(mask.to(planes[0].dtype) for mask in masks.values())], dim=1)
 
-    def _routing(self, present: Bool[Tensor, "B M"]) -> Routing:
-        """Record the gates of every adapted layer, counted through the towers."""
+    def _routing(self, present: Bool[Tensor, "B M"], losses: list[Tensor]) -> Routing:
+        """Record the gates of every adapted layer, counted through the towers, and what the routers add to the loss."""
         out, layer = _nothing(present), 0
+        out.balance += losses
         for _, tower in self._each():
-            if tower.adapted is None or self.config.router.input != "pattern":
+            if tower.adapted is None or not by_pattern(self.config.experts, self.config.router):
                 continue  # gates of a router that sees content belong to tokens, not to patterns
             for gates in tower.adapted.gates(present).values():
                 out.chosen[layer] = gates.detach()
@@ -258,7 +261,5 @@ def _refuse_scene_settings(shape: InputShape, config: Config) -> None:
         raise ConfigError(f'model.task = "{config.model.task}" is for the scene backbone; a pretrained one classifies densely.')
     if config.experts.path != "auto" or config.backbone.path:
         raise ConfigError("experts.path and backbone.path are settings of the scene backbone; leave them out here.")
-    if config.router.balance and config.router.input != "pattern":
-        raise ConfigError('beside a pretrained model router.balance needs router.input = "pattern".')
     if config.tokens.placeholder != "none" or config.model.fusion != "joint":
         raise ConfigError("tokens.placeholder and model.fusion are settings of the scene backbone; leave them out here.")

@@ -28,9 +28,12 @@ from mamol.modality import Modality
 from mamol.model.adapted import Adapted, AdapterSettings
 from mamol.model.foreign import load_foreign
 from mamol.model.places import CANONICAL
+from mamol.model.rules import refuse_mixing
 from mamol.model.tokens import Tokenizer
 
 MOST_TOKENS = 64
+Experts = list[Tensor] | None
+"""None runs the frozen model alone; a list turns the experts on, and takes what their routers add to the loss."""
 
 
 @dataclass
@@ -64,12 +67,12 @@ class Tower(nn.Module):
     def stand_in(self, normalizer: Normalizer) -> None:
         """Learn from the normalisation what the tower has to undo; nothing by default."""
 
-    def bound(self, present: Bool[Tensor, "B M"], experts: bool) -> nn.Module:
+    def bound(self, present: Bool[Tensor, "B M"], experts: Experts) -> nn.Module:
         """Return the pretrained model with the experts that `present` turns on, for one call."""
         if self.model is None:
             raise TypeError("this tower has no pretrained model")
         if isinstance(self.model, Adapted):
-            return self.model.bind(present) if experts else self.model.base
+            return self.model.base if experts is None else self.model.bind(present, experts)
         return self.model
 
 
@@ -111,6 +114,7 @@ def mixture_of(model: nn.Module, modalities: Sequence[str], config: Config) -> n
             'experts.targets = ["ffn"], experts.projection and experts.scope = "own" are for the scene backbone; beside a '
             "pretrained model experts sit at single Linear layers."
         )
+    refuse_mixing(e, config.router)
     pattern = "|".join(f"(?:{CANONICAL[t]})" for t in e.targets)
     settings = AdapterSettings(
         modalities=tuple(modalities),
@@ -146,7 +150,7 @@ class ImageTower(Tower):
         self.raw.fill(normalizer, self.names[0])
 
     def forward(
-        self, values: Mapping[str, Tensor], available: Mapping[str, Tensor], present: Bool[Tensor, "B M"], experts: bool
+        self, values: Mapping[str, Tensor], available: Mapping[str, Tensor], present: Bool[Tensor, "B M"], experts: Experts
     ) -> Feature:
         """Return the mean token per image; unavailable pixels are the mean colour of the model's training."""
         (name,) = self.names
@@ -172,7 +176,7 @@ class TextTower(Tower):
         self.model = mixture_of(_cut(found.model, depth, name), every, config)
 
     def forward(
-        self, values: Mapping[str, Tensor], available: Mapping[str, Tensor], present: Bool[Tensor, "B M"], experts: bool
+        self, values: Mapping[str, Tensor], available: Mapping[str, Tensor], present: Bool[Tensor, "B M"], experts: Experts
     ) -> Feature:
         """Return the mean over the words of each text."""
         (name,) = self.names
@@ -198,7 +202,7 @@ class PlainTower(Tower):
         self.tokenizer.stand_in(normalizer, self.names[0])
 
     def forward(
-        self, values: Mapping[str, Tensor], available: Mapping[str, Tensor], present: Bool[Tensor, "B M"], experts: bool
+        self, values: Mapping[str, Tensor], available: Mapping[str, Tensor], present: Bool[Tensor, "B M"], experts: Experts
     ) -> Feature:
         """Return the mean of the kept tokens."""
         (name,) = self.names

@@ -1,0 +1,30 @@
+"""As many experts as pass a learned threshold: AdaMoLE (2405.00361).
+
+    p = softmax(W h)        t = sigmoid(v h) / E        g_e = max(p_e - t, 0) / sum of these
+
+The largest p is at least 1 / E, so at least one expert passes.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mamol.config import RouterConfig
+from mamol.model.router import Gates, Router, balance_loss
+
+
+class Threshold(Router):
+    """The number of experts varies from token to token."""
+
+    def build(self, inputs: int, modalities: int, config: RouterConfig) -> None:
+        """Make scores and threshold."""
+        self.score, self.threshold = nn.Linear(inputs, self.n), nn.Linear(inputs, 1)
+
+    def decide(self, h: Float[Tensor, "*batch D"], present: Float[Tensor, "*batch M"], weight: Tensor | None) -> Gates:
+        """Return the gates."""
+        p = torch.softmax(self.score(h) / self.temperature, dim=-1)
+        over = (p - torch.sigmoid(self.threshold(h)) / self.n).clamp_min(0)
+        values = over / over.sum(-1, keepdim=True).clamp_min(1e-9)
+        return Gates(values, p, loss=balance_loss(p, values, weight) if self.balance else None)
