@@ -16,7 +16,7 @@ Positive = Annotated[int, Field(ge=1)]
 Size = Annotated[int, Field(ge=1, le=4096)]
 Rank = Annotated[int, Field(ge=0, le=1024)]
 Rule = Literal[
-    "mlp", "table", "dense", "noisy-top-k", "expert-choice", "soft", "laplace", "flex", "masked", "threshold"
+    "mlp", "table", "dense", "switch", "noisy-top-k", "expert-choice", "soft", "laplace", "flex", "masked", "threshold"
 ]  # fmt: skip
 Target = Literal["q", "k", "v", "out", "fc1", "fc2", "ffn"]
 
@@ -149,6 +149,8 @@ class ExpertConfig(MixtureConfig):
     targets: tuple[Target, ...] = ("q", "k", "v", "out", "fc1", "fc2")
     """Beside which frozen Linear layers, or "ffn" for the whole feed-forward block (the paper)."""
     layers: tuple[int, ...] | Literal["all"] = "all"
+    head_rank: Rank = 0
+    """Rank of each modality's expert, and of each dynamic one, beside the linear layers of the head; 0 leaves them out."""
     scope: Literal["all", "own"] = "all"
     """Tokens a modality-specific expert acts on: all, or its own modality's."""
     projection: bool = False

@@ -83,9 +83,7 @@ def _processes(job: Job, corners: Iterable[Corner], workers: int) -> Done:
 def _one_pool(job: Job, corners: list[Corner], workers: int) -> Done:
     """Run until all is done or a process dies."""
     threads = max(1, torch.get_num_threads() // workers)
-    # spawn, not fork: threads of torch and GDAL do not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    rest = iter(corners)
+    context, rest = _context(), iter(corners)
     with ProcessPoolExecutor(workers, context, _start, (job, threads)) as pool:
         running: set[Future[Any]] = set()
         try:
@@ -100,6 +98,18 @@ def _one_pool(job: Job, corners: list[Corner], workers: int) -> Done:
         finally:
             for future in running:
                 future.cancel()
+
+
+def _context() -> Any:
+    """Return how processes start: from a clean server that has imported torch once, where the system has one.
+
+    Never by forking this process: threads of torch and GDAL do not survive that.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
 
 
 _JOB: dict[str, Job] = {}

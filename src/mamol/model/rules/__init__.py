@@ -16,6 +16,7 @@ from mamol.model.rules.masked import Masked
 from mamol.model.rules.mlp import Mlp
 from mamol.model.rules.noisy_top_k import NoisyTopK
 from mamol.model.rules.soft import Soft
+from mamol.model.rules.switch import Switch
 from mamol.model.rules.table import Table
 from mamol.model.rules.threshold import Threshold
 
@@ -23,6 +24,7 @@ RULES: dict[str, type[Router]] = {
     "mlp": Mlp,
     "table": Table,
     "dense": Dense,
+    "switch": Switch,
     "noisy-top-k": NoisyTopK,
     "expert-choice": ExpertChoice,
     "soft": Soft,

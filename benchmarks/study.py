@@ -1,0 +1,192 @@
+"""The study: every paradigm on one backbone and one budget of weights, one record a run; stop and start as you like.
+
+    python benchmarks/study.py                                     all sets, all methods, seeds 0 to 4, what has no record
+    python benchmarks/study.py mfeat/lora --seed 0                 one cell; a set or a method alone will do, too
+    python benchmarks/study.py mfeat/mamol --seed 0 --validate     print the validation score only, write no record
+    python benchmarks/study.py mfeat/mamol --validate --set train.distill=0.5
+
+study/sets/<set>.toml: the data and what all methods share there. study/methods/<method>.toml: what differs from it. With a
+[budget] the rank of the default mixture (16 + 4 a modality + 8) is shared out over a method's own experts, in shares
+`shared`, `specific` and `dynamic`; without one the ranks are the set's. A pretrained backbone is made once per set and seed
+and used by every method. Records: results/study/<set>--<method>--<protocol>--<seed>.json. Never tune on the test part:
+`--validate` does not see it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import time
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mamol.api import TrainOptions, pretrain_backbone, train_model
+from mamol.baselines.forest import ForestSettings, fit_trees
+from mamol.config import Config
+from mamol.configs import load_config
+from mamol.data.catalog import load_dataset
+from mamol.data.dataset import Dataset, modality_names
+from mamol.data.split import make_split
+from mamol.evaluate.record import make_record, write_record
+from mamol.evaluate.score import score
+from mamol.files import write_text
+from mamol.model.checkpoint import read_run
+
+HERE = Path(__file__).resolve().parent
+STUDY, WORK, RESULTS = HERE / "study", HERE / "work" / "study", HERE / "results" / "study"
+SHARED, SPECIFIC, DYNAMIC = 16, 4, 8
+"""Ranks of the default mixture: shared, of each modality, of all dynamic experts together."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of the study."""
+
+    set_name: str
+    method: str
+    seed: int
+
+    @property
+    def record(self) -> Path:
+        """Return where its record lies."""
+        return RESULTS / f"{self.set_name}--{self.method}--patterns--{self.seed}.json"
+
+    @property
+    def command(self) -> str:
+        """Return what makes it again."""
+        return f"python benchmarks/study.py {self.set_name}/{self.method} --seed {self.seed}"
+
+
+def read_part(kind: str, name: str) -> dict[str, Any]:
+    """Read the TOML of a set or a method."""
+    return tomllib.loads((STUDY / kind / f"{name}.toml").read_text(encoding="utf-8"))
+
+
+def budget_of(share: Mapping[str, Any], modalities: int, tied: bool) -> dict[str, Any]:
+    """Share out the rank of the default mixture: 16 + 4 M + 8 over the experts that a method has."""
+    total = SHARED + SPECIFIC * modalities + DYNAMIC
+    counts = {"patterns": 2**modalities - 1, "modalities": modalities}
+    n = counts.get(share.get("experts", 0), share.get("experts", 0))
+    dynamic = total * share.get("dynamic", 0.0)
+    # Tied experts have one A and n B, as many weights as `dynamic` untied ranks where both sides are equally wide.
+    each = (2 * dynamic / (1 + n) if tied else dynamic / n) if n else 0
+    return {
+        "shared_rank": round(total * share.get("shared", 0.0)),
+        "specific_rank": round(total * share.get("specific", 0.0) / modalities),
+        "dynamic_rank": max(1, round(each)) if n else 0,
+        "n_dynamic": n,
+        "scale": 1.0,
+    }
+
+
+def config_of(cell: Cell, dataset: Dataset, overrides: list[str]) -> Config:
+    """Put a cell's configuration together: the set's, then the method's, then its ranks."""
+    own, method = read_part("sets", cell.set_name), read_part("methods", cell.method)
+    tree = {k: v for k, v in own.items() if k not in ("dataset", "split")}
+    base = {} if "base" not in tree else load_config(tree.pop("base")).model_dump(mode="json")
+    for part in (tree, method):
+        for section, values in part.items():
+            if section != "budget":
+                base.setdefault(section, {}).update(values)
+    if "budget" in method:
+        tied = bool(method.get("experts", {}).get("tied", False))
+        base.setdefault("experts", {}).update(budget_of(method["budget"], len(modality_names(dataset)), tied))
+    return load_config(None, overrides, base)
+
+
+def backbone_of(cell: Cell, dataset: Dataset, config: Config, split: str) -> Path:
+    """Return the pretrained backbone of a set and seed, made where it is not there."""
+    shared = config.model_copy(update={"tokens": config.tokens.model_copy(update={"placeholder": "none"})})
+    key = {"data": dataset.provenance, "tokens": shared.tokens, "pretrain": shared.pretrain, "backbone": shared.backbone}
+    text = json.dumps(key, default=lambda o: o.model_dump(mode="json"), sort_keys=True)
+    folder = WORK / "backbones" / f"{cell.set_name}-{cell.seed}"
+    made = folder.with_suffix(".key")
+    if folder.exists() and made.exists() and made.read_text(encoding="utf-8") == text:
+        return folder
+    shutil.rmtree(folder, ignore_errors=True)
+    pretrain_backbone(dataset, folder, TrainOptions(shared, split=split, seed=cell.seed))
+    write_text(made, text)
+    return folder
+
+
+def train_cell(cell: Cell, dataset: Dataset, split: str, overrides: list[str]) -> tuple[Any, Config, dict[str, Any]]:
+    """Train (or resume) one network; return its predictor, its configuration and what its run says of itself."""
+    config = config_of(cell, dataset, overrides)
+    if config.backbone.kind == "scene":
+        frozen = config.model_copy(update={"backbone": config.backbone.model_copy(update={"freeze": True})})
+        folder = backbone_of(cell, dataset, frozen, split)
+        config = config.model_copy(update={"backbone": config.backbone.model_copy(update={"path": str(folder)})})
+    work = WORK / (cell.record.stem if not overrides else f"{cell.record.stem} {' '.join(overrides)}".replace("/", "_"))
+    if overrides:
+        shutil.rmtree(work, ignore_errors=True)
+    predictor = train_model(dataset, work, TrainOptions(config, split=split, seed=cell.seed, resume=work.exists()))
+    document = read_run(work)
+    shutil.rmtree(work)
+    kept = ("best_score", "best_step", "rows", "seconds")
+    about = {"parameters": document.parameters, "training": {k: document.training[k] for k in kept}}
+    return predictor, config, about
+
+
+def run_cell(cell: Cell, overrides: list[str], validate: bool) -> None:
+    """Run one cell: train, score on the test part, write the record; or print the validation score."""
+    own, method = read_part("sets", cell.set_name), read_part("methods", cell.method)
+    dataset, kind = load_dataset(own["dataset"]), str(own["split"])
+    started = time.monotonic()
+    if "baseline" in method:
+        settings = ForestSettings(**method["baseline"], seed=cell.seed)
+        predictor, config, about = fit_trees(dataset, make_split(dataset, kind, cell.seed), settings), asdict(settings), {}
+    else:
+        predictor, made, about = train_cell(cell, dataset, kind, overrides)
+        config = made.model_dump(mode="json")
+        config["backbone"]["path"] = ""  # made by the same command
+        if validate:
+            best, step = about["training"]["best_score"], about["training"]["best_step"]
+            seconds = about["training"]["seconds"]
+            print(
+                f"{cell.set_name}/{cell.method} {cell.seed} {' '.join(overrides)}: {best:.2f} at {step}, {seconds} s", flush=True
+            )
+            return
+    seconds = time.monotonic() - started
+    side = made.tokens.window_px if "baseline" not in method else 16
+    result = score(predictor, dataset, make_split(dataset, kind, cell.seed, side)) | about
+    write_record(cell.record, make_record(cell.method, config, result, dataset.provenance, seconds, cell.command))
+    print(
+        f"{cell.record.stem}: OA {result['mean_oa']:.1f}, AA {result['mean_aa']:.1f}, worst {result['worst_oa']:.1f}", flush=True
+    )
+
+
+def cells(wanted: list[str], seeds: list[int]) -> list[Cell]:
+    """List the cells of some `set/method`, `set` or `method`; seeds change slowest, so that a grid fills evenly."""
+    sets, methods = ([f.stem for f in sorted((STUDY / kind).glob("*.toml"))] for kind in ("sets", "methods"))
+    chosen: list[tuple[str, str]] = []
+    for word in wanted or sets:
+        left, _, right = word.partition("/")
+        some = [(s, m) for s in sets for m in methods if (left, right) in ((s, m), (s, ""), (m, ""))]
+        if not some:
+            sys.exit(f"no such set or method: {word}; sets {', '.join(sets)}; methods {', '.join(methods)}")
+        chosen += some
+    return [Cell(s, m, seed) for seed in seeds for s, m in dict.fromkeys(chosen)]
+
+
+def main() -> None:
+    """Read the command line and run."""
+    parser = argparse.ArgumentParser(description="Run the cells of the study that have no record yet.")
+    parser.add_argument("cell", nargs="*", help="<set>/<method>, <set> or <method>; default: all")
+    parser.add_argument("--seed", type=int, action="append", help="may be repeated; default: 0 to 4")
+    parser.add_argument("--validate", action="store_true", help="print the validation score, write no record")
+    parser.add_argument("--set", action="append", default=[], dest="overrides", help="section.key=value, with --validate only")
+    options = parser.parse_args()
+    if options.overrides and not options.validate:
+        parser.error("--set is for --validate; a record has its configuration from the study's files")
+    for cell in cells(options.cell, options.seed or list(range(5))):
+        if options.validate or not cell.record.exists():
+            run_cell(cell, options.overrides, options.validate)
+
+
+if __name__ == "__main__":
+    main()
