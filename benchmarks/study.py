@@ -26,16 +26,20 @@ from pathlib import Path
 from typing import Any
 
 from mamol.api import TrainOptions, pretrain_backbone, train_model
+from mamol.baselines.combined import Ensemble, PerPattern, hidden
+from mamol.baselines.fill import Filled, fit_filler
 from mamol.baselines.forest import ForestSettings, fit_trees
 from mamol.config import Config
 from mamol.configs import load_config
 from mamol.data.catalog import load_dataset
-from mamol.data.dataset import Dataset, modality_names
+from mamol.data.dataset import Dataset, class_names, modality_names
 from mamol.data.split import make_split
 from mamol.evaluate.record import make_record, write_record
 from mamol.evaluate.score import score
 from mamol.files import write_text
+from mamol.modality import Predictor, patterns
 from mamol.model.checkpoint import read_run
+from mamol.model.predictor import MamolPredictor
 
 HERE = Path(__file__).resolve().parent
 STUDY, WORK, RESULTS = HERE / "study", HERE / "work" / "study", HERE / "results" / "study"
@@ -50,16 +54,18 @@ class Cell:
     set_name: str
     method: str
     seed: int
+    protocol: str = "patterns"
 
     @property
     def record(self) -> Path:
         """Return where its record lies."""
-        return RESULTS / f"{self.set_name}--{self.method}--patterns--{self.seed}.json"
+        return RESULTS / f"{self.set_name}--{self.method}--{self.protocol}--{self.seed}.json"
 
     @property
     def command(self) -> str:
         """Return what makes it again."""
-        return f"python benchmarks/study.py {self.set_name}/{self.method} --seed {self.seed}"
+        protocol = "" if self.protocol == "patterns" else f" --protocol {self.protocol}"
+        return f"python benchmarks/study.py {self.set_name}/{self.method} --seed {self.seed}{protocol}"
 
 
 def read_part(kind: str, name: str) -> dict[str, Any]:
@@ -91,12 +97,20 @@ def config_of(cell: Cell, dataset: Dataset, overrides: list[str]) -> Config:
     base = {} if "base" not in tree else load_config(tree.pop("base")).model_dump(mode="json")
     for part in (tree, method):
         for section, values in part.items():
-            if section != "budget":
+            if section not in ("budget", "networks"):
                 base.setdefault(section, {}).update(values)
     if "budget" in method:
         tied = bool(method.get("experts", {}).get("tied", False))
         base.setdefault("experts", {}).update(budget_of(method["budget"], len(modality_names(dataset)), tied))
+    if cell.protocol == "unseen":
+        base.setdefault("train", {})["held_out"] = unseen_by(cell.seed, modality_names(dataset))
     return load_config(None, overrides, base)
+
+
+def unseen_by(seed: int, names: tuple[str, ...]) -> list[str]:
+    """Return the patterns that a seed holds out of training: every third one that is not the full one, in turn."""
+    few = patterns(names)[1:]
+    return ["+".join(p) for i, p in enumerate(few) if i % min(3, len(few)) == seed % min(3, len(few))]
 
 
 def backbone_of(cell: Cell, dataset: Dataset, config: Config, split: str) -> Path:
@@ -114,53 +128,89 @@ def backbone_of(cell: Cell, dataset: Dataset, config: Config, split: str) -> Pat
     return folder
 
 
-def train_cell(cell: Cell, dataset: Dataset, split: str, overrides: list[str]) -> tuple[Any, Config, dict[str, Any]]:
-    """Train (or resume) one network; return its predictor, its configuration and what its run says of itself."""
-    config = config_of(cell, dataset, overrides)
-    if config.backbone.kind == "scene":
-        frozen = config.model_copy(update={"backbone": config.backbone.model_copy(update={"freeze": True})})
-        folder = backbone_of(cell, dataset, frozen, split)
-        config = config.model_copy(update={"backbone": config.backbone.model_copy(update={"path": str(folder)})})
-    work = WORK / (cell.record.stem if not overrides else f"{cell.record.stem} {' '.join(overrides)}".replace("/", "_"))
-    if overrides:
-        shutil.rmtree(work, ignore_errors=True)
-    predictor = train_model(dataset, work, TrainOptions(config, split=split, seed=cell.seed, resume=work.exists()))
+def train_one(cell: Cell, dataset: Dataset, config: Config, kind: str, name: str) -> tuple[MamolPredictor, dict[str, Any]]:
+    """Train (or resume) one network in a folder of work/ called `name`; return it and what its run says of itself."""
+    work = WORK / name.replace("/", "_")
+    predictor = train_model(dataset, work, TrainOptions(config, split=kind, seed=cell.seed, resume=work.exists()))
     document = read_run(work)
-    shutil.rmtree(work)
     kept = ("best_score", "best_step", "rows", "seconds")
-    about = {"parameters": document.parameters, "training": {k: document.training[k] for k in kept}}
-    return predictor, config, about
+    return predictor, {"parameters": document.parameters, "training": {k: document.training[k] for k in kept}}
 
 
-def run_cell(cell: Cell, overrides: list[str], validate: bool) -> None:
-    """Run one cell: train, score on the test part, write the record; or print the validation score."""
+def train_cell(cell: Cell, dataset: Dataset, kind: str, config: Config) -> tuple[Predictor, dict[str, Any]]:
+    """Train what a method is made of: one network, or several side by side."""
+    networks = read_part("methods", cell.method).get("networks", "")
+    order, stem = modality_names(dataset), cell.record.stem
+    if networks not in ("per-pattern", "ensemble"):
+        predictor, about = train_one(cell, dataset, config, kind, stem)
+        if networks.startswith("fill-"):
+            split = make_split(dataset, kind, cell.seed, config.tokens.window_px)
+            return Filled(predictor, fit_filler(dataset, split, networks.removeprefix("fill-"), cell.seed)), about
+        return predictor, about
+    wanted = patterns(order) if networks == "per-pattern" else [(m,) for m in order]
+    models: dict[tuple[str, ...], Predictor] = {}
+    total: dict[str, int] = {}
+    for pattern in wanted:
+        models[pattern], about = train_one(cell, hidden(dataset, pattern), config, kind, f"{stem} {'+'.join(pattern)}")
+        total = {k: total.get(k, 0) + v for k, v in about["parameters"].items()}
+    about = {"parameters": total, "networks": len(wanted)}
+    if networks == "ensemble":
+        return Ensemble({p[0]: m for p, m in models.items()}, class_names(dataset)), about
+    return PerPattern(models, order, class_names(dataset)), about
+
+
+def trained_config(cell: Cell, dataset: Dataset, kind: str, overrides: list[str]) -> Config:
+    """Return a cell's configuration with the backbone that all methods of its set and seed share."""
+    config = config_of(cell, dataset, overrides)
+    if config.backbone.kind != "scene":
+        return config
+    frozen = config.model_copy(update={"backbone": config.backbone.model_copy(update={"freeze": True})})
+    folder = backbone_of(cell, dataset, frozen, kind)
+    return config.model_copy(update={"backbone": config.backbone.model_copy(update={"path": str(folder)})})
+
+
+def validate_cell(cell: Cell, overrides: list[str]) -> None:
+    """Train one network and print its validation score; the test part is not looked at."""
+    own = read_part("sets", cell.set_name)
+    dataset, kind = load_dataset(own["dataset"]), str(own["split"])
+    config, name = trained_config(cell, dataset, kind, overrides), " ".join(["validate", cell.record.stem, *overrides])
+    _, about = train_one(cell, dataset, config, kind, name)
+    shutil.rmtree(WORK / name.replace("/", "_"))
+    training = about["training"]
+    print(
+        f"{cell.set_name}/{cell.method} {cell.seed} {' '.join(overrides)}: {training['best_score']:.2f} at "
+        f"{training['best_step']}, {training['seconds']} s",
+        flush=True,
+    )
+
+
+def run_cell(cell: Cell) -> None:
+    """Run one cell: train, score on the test part, write the record."""
     own, method = read_part("sets", cell.set_name), read_part("methods", cell.method)
     dataset, kind = load_dataset(own["dataset"]), str(own["split"])
-    started = time.monotonic()
+    started, side = time.monotonic(), 16
+    predictor: Predictor
     if "baseline" in method:
         settings = ForestSettings(**method["baseline"], seed=cell.seed)
-        predictor, config, about = fit_trees(dataset, make_split(dataset, kind, cell.seed), settings), asdict(settings), {}
+        config, about = asdict(settings), {}
+        predictor = fit_trees(dataset, make_split(dataset, kind, cell.seed), settings)
     else:
-        predictor, made, about = train_cell(cell, dataset, kind, overrides)
+        made = trained_config(cell, dataset, kind, [])
+        side = made.tokens.window_px
+        predictor, about = train_cell(cell, dataset, kind, made)
         config = made.model_dump(mode="json")
         config["backbone"]["path"] = ""  # made by the same command
-        if validate:
-            best, step = about["training"]["best_score"], about["training"]["best_step"]
-            seconds = about["training"]["seconds"]
-            print(
-                f"{cell.set_name}/{cell.method} {cell.seed} {' '.join(overrides)}: {best:.2f} at {step}, {seconds} s", flush=True
-            )
-            return
     seconds = time.monotonic() - started
-    side = made.tokens.window_px if "baseline" not in method else 16
     result = score(predictor, dataset, make_split(dataset, kind, cell.seed, side)) | about
     write_record(cell.record, make_record(cell.method, config, result, dataset.provenance, seconds, cell.command))
+    for folder in WORK.glob(f"{cell.record.stem}*"):
+        shutil.rmtree(folder)
     print(
         f"{cell.record.stem}: OA {result['mean_oa']:.1f}, AA {result['mean_aa']:.1f}, worst {result['worst_oa']:.1f}", flush=True
     )
 
 
-def cells(wanted: list[str], seeds: list[int]) -> list[Cell]:
+def cells(wanted: list[str], seeds: list[int], protocol: str) -> list[Cell]:
     """List the cells of some `set/method`, `set` or `method`; seeds change slowest, so that a grid fills evenly."""
     sets, methods = ([f.stem for f in sorted((STUDY / kind).glob("*.toml"))] for kind in ("sets", "methods"))
     chosen: list[tuple[str, str]] = []
@@ -170,7 +220,7 @@ def cells(wanted: list[str], seeds: list[int]) -> list[Cell]:
         if not some:
             sys.exit(f"no such set or method: {word}; sets {', '.join(sets)}; methods {', '.join(methods)}")
         chosen += some
-    return [Cell(s, m, seed) for seed in seeds for s, m in dict.fromkeys(chosen)]
+    return [Cell(s, m, seed, protocol) for seed in seeds for s, m in dict.fromkeys(chosen)]
 
 
 def main() -> None:
@@ -178,14 +228,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Run the cells of the study that have no record yet.")
     parser.add_argument("cell", nargs="*", help="<set>/<method>, <set> or <method>; default: all")
     parser.add_argument("--seed", type=int, action="append", help="may be repeated; default: 0 to 4")
+    parser.add_argument("--protocol", default="patterns", choices=("patterns", "unseen"))
     parser.add_argument("--validate", action="store_true", help="print the validation score, write no record")
     parser.add_argument("--set", action="append", default=[], dest="overrides", help="section.key=value, with --validate only")
     options = parser.parse_args()
     if options.overrides and not options.validate:
         parser.error("--set is for --validate; a record has its configuration from the study's files")
-    for cell in cells(options.cell, options.seed or list(range(5))):
-        if options.validate or not cell.record.exists():
-            run_cell(cell, options.overrides, options.validate)
+    for cell in cells(options.cell, options.seed or list(range(5)), options.protocol):
+        if options.validate:
+            validate_cell(cell, options.overrides)
+        elif not cell.record.exists():
+            run_cell(cell)
 
 
 if __name__ == "__main__":

@@ -149,8 +149,6 @@ class ExpertConfig(MixtureConfig):
     targets: tuple[Target, ...] = ("q", "k", "v", "out", "fc1", "fc2")
     """Beside which frozen Linear layers, or "ffn" for the whole feed-forward block (the paper)."""
     layers: tuple[int, ...] | Literal["all"] = "all"
-    head_rank: Rank = 0
-    """Rank of each modality's expert, and of each dynamic one, beside the linear layers of the head; 0 leaves them out."""
     scope: Literal["all", "own"] = "all"
     """Tokens a modality-specific expert acts on: all, or its own modality's."""
     projection: bool = False
@@ -201,6 +199,8 @@ class TrainConfig(Section):
     """How modalities go missing in training (PROTOCOL 3)."""
     missing_rate: Unit = 0.5
     """Chance that a modality is dropped; only for patterns = "dropout"."""
+    held_out: tuple[str, ...] = ()
+    """Patterns that training never shows, such as "s1+s2": what `unseen` patterns cost (PROTOCOL 3)."""
     distill: float = Field(0.0, ge=0)
     """Weight of self-distillation from all present modalities to a subset."""
     more_vs_fewer: float = Field(0.0, ge=0)

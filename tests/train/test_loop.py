@@ -13,6 +13,7 @@ from mamol.data.split import make_split
 from mamol.errors import CheckpointError
 from mamol.train.loop import fit, schedule
 from mamol.train.run import Prepared, prepare
+from mamol.train.validate import Validation
 
 
 def prepared(config: Config, seed: int = 0) -> Prepared:
@@ -88,3 +89,9 @@ def test_schedule(decay: str) -> None:
 @pytest.mark.parametrize("steps", [1, 2, 3, 10, 20])
 def test_schedule_of_few_steps(steps: int) -> None:
     assert all(0 < schedule(i, steps) <= 1 for i in range(steps))
+
+
+def test_validation_does_not_look_at_patterns_that_are_held_out() -> None:
+    whole = Validation(None, ("a", "b"))
+    assert ("a",) in whole.patterns
+    assert Validation(None, ("a", "b"), ["a"]).patterns == [("a", "b"), ("b",)]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mamol.errors import UnknownName
-from mamol.train.patterns import draw_training_patterns
+from mamol.train.patterns import draw_training_patterns, held_out_patterns
 
 
 def draw(kind: str, observed: np.ndarray, rate: float = 0.5) -> np.ndarray:
@@ -35,3 +35,26 @@ def test_dropout_rate() -> None:
 def test_unknown_kind() -> None:
     with pytest.raises(UnknownName, match="Did you mean 'uniform'"):
         draw("unifrom", np.ones((2, 2), dtype=bool))
+
+
+@pytest.mark.parametrize("kind", ["none", "dropout", "uniform"])
+def test_held_out_patterns_never_come_up_where_there_is_another(kind: str) -> None:
+    observed = np.ones((400, 3), dtype=bool)
+    observed[::4] = [True, True, False]
+    unseen = held_out_patterns(["a+b+c", "b", "a+b"], "abc")
+    kept = draw_training_patterns(observed, kind, 0.4, np.random.default_rng(0), unseen)
+    assert not (kept[:, None] == unseen).all(2).any()
+    assert kept.any(1).all()
+    assert not (kept & ~observed).any()
+
+
+def test_a_sample_that_has_nothing_else_keeps_it() -> None:
+    observed = np.array([[False, True]])
+    unseen = held_out_patterns(["b"], "ab")
+    assert draw_training_patterns(observed, "uniform", 0.5, np.random.default_rng(0), unseen).tolist() == [[False, True]]
+
+
+def test_held_out_names_are_checked() -> None:
+    assert held_out_patterns([], "ab").shape == (0, 2)
+    with pytest.raises(UnknownName, match=r"train\.held_out"):
+        held_out_patterns(["a+x"], "ab")

@@ -30,7 +30,6 @@ from mamol.errors import AllModalitiesMissing, UsageError
 from mamol.modality import Modality
 from mamol.model.backbone import Adapt, Backbone, fingerprint, plain
 from mamol.model.experts import Mixture, Routing, route
-from mamol.model.head import make_head, make_head_experts
 from mamol.model.rules import by_pattern
 from mamol.model.tokens import Tokenizer, Tokens, anywhere
 
@@ -73,8 +72,13 @@ class Classifier(nn.Module):
         self.mixture = Mixture(len(modalities), config)
         width = config.backbone.width * (len(modalities) if config.model.fusion == "late" else 1)
         inputs = width + (config.tokens.stem if shape.is_scene else 0)
-        self.head = make_head(inputs, classes, config)
-        self.head_experts = make_head_experts(self.head, len(modalities), config)
+        self.head = nn.Sequential(
+            nn.LayerNorm(inputs),
+            nn.Linear(inputs, config.model.head_hidden),
+            nn.GELU(),
+            nn.Dropout(config.model.dropout),
+            nn.Linear(config.model.head_hidden, classes),
+        )
 
     def forward(self, values: Mapping[str, Tensor], available: Mapping[str, Tensor], experts: bool = True) -> Output:
         """Classify normalised values (B, C, H, W), (B, C, T) or (B, C) with their availability (bool, no band axis).
@@ -87,7 +91,7 @@ class Classifier(nn.Module):
         routing = self._route(tokens, available, present)
         fuse = self._late if self.config.model.fusion == "late" else self._joint
         feature = fuse(tokens, routing, self.mixture.adapt if experts else _no_experts)
-        return Output(self._classify(feature, tokens, available, present, experts), routing)
+        return Output(self._classify(feature, tokens, available), routing)
 
     def _used(self, present: Bool[Tensor, "B M"]) -> Sequence[int]:
         """Return the modalities to run: one that no sample of the batch has costs nothing, unless something stands in."""
@@ -112,22 +116,16 @@ class Classifier(nn.Module):
             for layer, gates in zip(self.mixture.layers, self.pattern_gates(pattern), strict=True):
                 for place in e.targets:
                     getattr(twin.backbone.blocks[layer], place).weight += self.mixture.bank(layer, place).weight_change(gates)
-            if twin.head_experts is not None:
-                twin.head_experts.fold(twin.head, self._code(pattern))
-                twin.head_experts = None
         twin.mixture.layers = ()
         twin.fixed = tuple(i for i, m in enumerate(names) if m in pattern or self.config.tokens.placeholder != "none")
         return twin
 
     def pattern_gates(self, pattern: Sequence[str]) -> Float[Tensor, "L E"]:
         """Return the gates of every adapted layer for one pattern; the router must see the pattern only."""
-        codes = self._code(pattern)
+        codes = torch.tensor([[float(m.name in pattern) for m in self.modalities]], device=next(self.parameters()).device)
         routing = Routing(codes, None, torch.zeros(1, 1, dtype=torch.long, device=codes.device))
         found = [self.mixture.gates(layer, routing, None).values for layer in self.mixture.layers]
         return torch.cat(found) if found else torch.zeros(0, 0)
-
-    def _code(self, pattern: Sequence[str]) -> Float[Tensor, "1 M"]:
-        return torch.tensor([[float(m.name in pattern) for m in self.modalities]], device=next(self.parameters()).device)
 
     def _tokenize(self, i: int, values: Mapping[str, Tensor], available: Mapping[str, Tensor]) -> Tokens:
         name = self.modalities[i].name
@@ -173,23 +171,16 @@ class Classifier(nn.Module):
         some = next(iter(features.values()))
         return torch.cat([features.get(i, torch.zeros_like(some)) for i in range(len(self.modalities))], dim=-1)
 
-    def _classify(
-        self, feature: Tensor, tokens: dict[int, Tokens], available: Mapping[str, Tensor], present: Tensor, experts: bool
-    ) -> Tensor:
+    def _classify(self, feature: Tensor, tokens: dict[int, Tokens], available: Mapping[str, Tensor]) -> Tensor:
         if self.task == "sample":
-            return self._head(feature, present, experts)
+            return self.head(feature)
         pixel = self._pixels(tokens, available)  # (B, F, H, W)
         height, width = pixel.shape[-2:]
         if self.task == "dense":
             t = self.config.tokens.token_px
             grid = feature.transpose(1, 2).unflatten(2, (height // t, width // t))
-            ground = torch.stack([available[m.name] for m in self.modalities], dim=-1)  # (B, H, W, M)
-            both = torch.cat([upsampled(grid, (height, width)), pixel], dim=1).movedim(1, -1)
-            return self._head(both, ground, experts).movedim(-1, 1)
-        return self._head(torch.cat([feature, pixel[..., height // 2, width // 2]], dim=1), present, experts)
-
-    def _head(self, x: Tensor, present: Tensor, experts: bool) -> Tensor:
-        return self.head_experts(self.head, x, present) if experts and self.head_experts is not None else self.head(x)
+            return self.head(torch.cat([upsampled(grid, (height, width)), pixel], dim=1).movedim(1, -1)).movedim(-1, 1)
+        return self.head(torch.cat([feature, pixel[..., height // 2, width // 2]], dim=1))
 
     def _pixels(self, tokens: dict[int, Tokens], available: Mapping[str, Tensor]) -> Float[Tensor, "B F H W"]:
         """Return the mean stem feature over the modalities that each pixel has; zeros where it has none."""
@@ -231,9 +222,8 @@ class Classifier(nn.Module):
             return sum(p.numel() for p in module.parameters())
 
         return {
-            "experts": size(self.mixture.banks) + (size(self.head_experts.banks) if self.head_experts is not None else 0),
-            "router": size(self.mixture.routers)
-            + (size(self.head_experts.router) if self.head_experts is not None and self.head_experts.router is not None else 0),
+            "experts": size(self.mixture.banks),
+            "router": size(self.mixture.routers),
             "tokenizers": size(self.tokenizers),
             "head": size(self.head),
             "frozen": size(self.backbone) if self.config.backbone.freeze else 0,

@@ -21,7 +21,7 @@ from mamol.errors import DataError
 from mamol.model.predictor import tensors
 from mamol.model.tokens import anywhere
 from mamol.seed import generator
-from mamol.train.patterns import draw_training_patterns
+from mamol.train.patterns import draw_training_patterns, held_out_patterns
 
 
 @dataclass
@@ -63,6 +63,7 @@ class Feed:
     def __init__(self, dataset: Dataset, split: Split, normalizer: Normalizer, config: Config, seed: int) -> None:
         self.order = tuple(m.name for m in dataset.modalities)
         self.config, self.seed, self.split = config, seed, split
+        self.held_out_patterns = held_out_patterns(config.train.held_out, self.order)
         self.texts = {m.name for m in dataset.modalities if m.kind == "text"}
         self.is_scene = isinstance(dataset, Scene)
         batches = [t.batch() for t in dataset.tiles] if isinstance(dataset, Scene) else [dataset.samples]
@@ -120,7 +121,7 @@ class Feed:
         t = self.config.train
         observed = np.stack([anywhere(draw.available[m]).numpy() for m in self.order], axis=1)
         rng = generator(self.seed, "pattern", step)
-        kept = draw_training_patterns(observed, t.patterns, t.missing_rate, rng)
+        kept = draw_training_patterns(observed, t.patterns, t.missing_rate, rng, self.held_out_patterns)
         return torch.from_numpy(observed & ~kept)
 
     def _samples(self, chosen: np.ndarray) -> Draw:

@@ -4,26 +4,46 @@
     dropout   each modality is hidden on its own with probability `rate`
     uniform   each sample takes one of its possible patterns, all equally likely
 
-A sample always keeps at least one of the modalities that it really has.
+A sample always keeps at least one of the modalities that it really has. Patterns that are held out (train.held_out, the
+`unseen` protocol) are drawn again; only a sample that has nothing else shows one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from mamol.errors import unknown
 
 
-def draw_training_patterns(observed: np.ndarray, kind: str, rate: float, rng: np.random.Generator) -> np.ndarray:
+def draw_training_patterns(
+    observed: np.ndarray, kind: str, rate: float, rng: np.random.Generator, held_out: np.ndarray | None = None
+) -> np.ndarray:
     """Draw which modalities each sample keeps, bool (B, M), a subset of `observed` (B, M).
 
-    Rows without any observed modality stay empty. Raises UnknownName for an unknown `kind`.
+    Rows without any observed modality stay empty. `held_out` (n, M): patterns that must not come up. Raises UnknownName
+    for an unknown `kind`.
     """
     if kind not in KINDS:
         raise unknown("training pattern", kind, KINDS)
-    return KINDS[kind](observed, rate, rng)
+    kept = KINDS[kind](observed, rate, rng)
+    if held_out is None or not len(held_out):
+        return kept
+    for _ in range(64):
+        again = (kept[:, None] == held_out).all(2).any(1)
+        if not again.any():
+            break
+        kept[again] = _uniform(observed[again], rate, rng)
+    return kept
+
+
+def held_out_patterns(names: Sequence[str], order: Sequence[str]) -> np.ndarray:
+    """Return patterns such as "s1+s2" as bool (n, M); raises UnknownName for a modality that is not in `order`."""
+    rows = [name.split("+") for name in names]
+    for m in (m for row in rows for m in row if m not in order):
+        raise unknown("modality in train.held_out", m, order)
+    return np.array([[m in row for m in order] for row in rows], dtype=bool).reshape(len(rows), len(order))
 
 
 def _none(observed: np.ndarray, rate: float, rng: np.random.Generator) -> np.ndarray:

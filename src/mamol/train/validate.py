@@ -8,6 +8,8 @@ Nothing here sees the test part.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -27,13 +29,18 @@ MOST_PATTERNS = 15
 class Validation:
     """Held-out windows or samples, scored under every pattern."""
 
-    def __init__(self, held_out: Draw, order: tuple[str, ...]) -> None:
+    def __init__(self, held_out: Draw, order: tuple[str, ...], unseen: Sequence[str] = ()) -> None:
         self.held_out, self.order = held_out, order
-        every = patterns(order)
+        self.unseen = [set(name.split("+")) for name in unseen]
+        every = self._seen()
         if len(every) > MOST_PATTERNS:
             step = len(every) / MOST_PATTERNS
             every = [every[int(i * step)] for i in range(MOST_PATTERNS)]
         self.patterns = every
+
+    def _seen(self) -> list[tuple[str, ...]]:
+        """Return the patterns that training may show: what is held out must not choose anything."""
+        return [p for p in patterns(self.order) if set(p) not in self.unseen]
 
     def logits(self, model: AnyClassifier, present: tuple[str, ...]) -> tuple[Tensor, Tensor]:
         """Return logits (n, K) and labels (n,) of the held-out labels under one pattern; n may be 0."""
@@ -65,7 +72,7 @@ class Validation:
     def temperatures(self, model: AnyClassifier) -> dict[str, float]:
         """Return the best temperature per pattern, keyed by its modalities joined with "+"."""
         best = {}
-        for present in patterns(self.order):
+        for present in self._seen():
             logits, labels = self.logits(model, present)
             if len(labels):
                 grid = [torch.nn.functional.cross_entropy(logits / t, labels).item() for t in TEMPERATURES]
