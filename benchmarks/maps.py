@@ -276,9 +276,9 @@ def matrix_speed() -> float:
 
 
 def workers(folder: Path, run: Path, rounds: int) -> dict[str, float]:
-    """Return the time of one worker process over that of two, one thread each, start-up included."""
+    """Return the time of one worker process over that of two, one thread each, on the whole scene, start-up included."""
     reader, dense = open_scene(folder), replace(load_run(run), stride_px=SIDE)
-    job = part_of(plan(dense, reader, MapRequest(reader.tile_names[0], reader.classes, rim_px=SIDE)), 1024, 2048)
+    job = part_of(plan(dense, reader, MapRequest(reader.tile_names[0], reader.classes, rim_px=SIDE)), SIZE, SIZE)
     times = turns({str(n): lambda n=n: sum(1 for _ in processes(n)(job, job.corners())) for n in (1, 2)}, rounds)
     return ratio(times["1"], times["2"])
 
@@ -310,6 +310,7 @@ def main() -> None:
     parser.add_argument("--scene", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--memory", action="store_true", help="measure memory only")
+    parser.add_argument("--workers", action="store_true", help="measure two workers against one only")
     parser.add_argument("--peak", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--run", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -322,12 +323,14 @@ def main() -> None:
     folder, runs = prepared(work, options.scene)
     if options.memory:
         remember(folder, runs["dense"])
+    if options.workers:
+        count_workers(folder, runs["dense"], options.rounds)
+    if options.memory or options.workers:
         return
     result = {
         "scene": {"size_px": SIZE, "bands": [BANDS, 2, 1], "part_px": list(PART), "threads": 1},
         "accuracy": {task: accuracy(load_run(run)) for task, run in runs.items()},
         **rates(folder, runs, options.rounds, work),
-        "two workers": workers(folder, runs["dense"], 1),
         "rounds": options.rounds,
         "environment": environment(),
         "command": f"python benchmarks/maps.py --rounds {options.rounds}",
@@ -335,6 +338,17 @@ def main() -> None:
     write_json(HERE / "speed" / "maps" / "cpu.json", result)
     print(json.dumps(result, indent=2))
     remember(folder, runs["dense"])
+    count_workers(folder, runs["dense"], options.rounds)
+
+
+def count_workers(folder: Path, run: Path, rounds: int) -> None:
+    """Hold two workers against one and write the record."""
+    found = {"one worker / two, seconds": workers(folder, run, rounds), "rounds": rounds, "part_px": [SIZE, SIZE]}
+    write_json(
+        HERE / "speed" / "maps" / "workers.json",
+        found | {"environment": environment(), "command": "python benchmarks/maps.py --workers"},
+    )
+    print(json.dumps(found, indent=2))
 
 
 def remember(folder: Path, run: Path) -> None:

@@ -210,7 +210,8 @@ def maps_table(records: Records) -> str:
         return "The benchmark has no record yet (`make bench-map`)."
     r = json.loads(path.read_text(encoding="utf-8"))
     rows = ["| ratio | median | least | largest |", "|---|---:|---:|---:|"]
-    ratios = r["ratios"] | {"one worker / two, seconds": r["two workers"]}
+    workers = json.loads((path.parent / "workers.json").read_text(encoding="utf-8"))
+    ratios = r["ratios"] | {"one worker / two, seconds": workers["one worker / two, seconds"]}
     rows += [f"| {t} | {v['median']:.2f} | {v['low']:.2f} | {v['high']:.2f} |" for t, v in ratios.items()]
     memory = json.loads((path.parent / "memory.json").read_text(encoding="utf-8"))
     rows += [f"| peak memory, eight times taller / once | {memory['ratio']:.2f} | | |", ""]
