@@ -176,6 +176,8 @@ class ModelConfig(Section):
     fusion: Literal["joint", "late"] = "joint"
     task: Literal["dense", "centre"] = "dense"
     """Scenes: "dense" classifies every pixel of a window, "centre" the middle pixel of a patch (the paper)."""
+    prompts: int = Field(0, ge=0, le=256)
+    """Learned tokens per pattern and layer (missing-aware prompts, a baseline); only without experts."""
     head_hidden: Size = 96
     dropout: Unit = 0.3
 
@@ -232,6 +234,8 @@ class Config(Section):
     def _consistent(self) -> Config:
         if self.experts.projection and self.experts.targets != ("ffn",):
             raise ValueError('experts.projection needs experts.targets = ["ffn"]')
+        if self.model.prompts and (self.experts.ranks(1) or self.backbone.kind != "scene"):
+            raise ValueError("model.prompts is a baseline without experts, on the scene backbone; set every rank to 0")
         if (
             self.backbone.kind == "scene"
             and self.experts.layers != "all"

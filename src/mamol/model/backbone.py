@@ -71,12 +71,21 @@ class Backbone(nn.Module):
         tokens: Float[Tensor, "B S D"],
         keep: Bool[Tensor, "B S"] | None = None,
         adapt: Callable[[int], Adapt] = lambda layer: plain,
+        prompts: Float[Tensor, "B L P D"] | None = None,
     ) -> Float[Tensor, "B S D"]:
-        """Return every token after the last norm. `adapt(i)` is what block i calls its parts through."""
+        """Return every token after the last norm. `adapt(i)` is what block i calls its parts through.
+
+        `prompts[:, i]` stand before the tokens within block i and are dropped after it (prompts.py).
+        """
         if keep is not None and not torch.compiler.is_compiling() and bool(keep.all()):
             keep = None
+        if prompts is not None and keep is not None:
+            keep = torch.cat([keep.new_ones(len(keep), prompts.shape[2]), keep], dim=1)
         for i, block in enumerate(self.blocks):
-            tokens = block(tokens, keep, adapt(i))
+            if prompts is None:
+                tokens = block(tokens, keep, adapt(i))
+            else:
+                tokens = block(torch.cat([prompts[:, i], tokens], dim=1), keep, adapt(i))[:, prompts.shape[2] :]
         return self.norm(tokens)
 
 

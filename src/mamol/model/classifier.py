@@ -30,10 +30,19 @@ from mamol.errors import AllModalitiesMissing, UsageError
 from mamol.modality import Modality
 from mamol.model.backbone import Adapt, Backbone, fingerprint, plain
 from mamol.model.experts import Mixture, Routing, route
+from mamol.model.prompts import make_prompts
 from mamol.model.rules import by_pattern
 from mamol.model.tokens import Tokenizer, Tokens, anywhere
 
 BindExperts = Callable[[int, Routing], Adapt]
+
+
+@dataclass(frozen=True)
+class Around:
+    """What stands beside the frozen backbone in one call: experts, layer by layer, and prompts."""
+
+    adapt: BindExperts
+    prompts: Tensor | None
 
 
 @dataclass
@@ -70,6 +79,7 @@ class Classifier(nn.Module):
         self.tokenizers = nn.ModuleDict({m.name: Tokenizer(m, bands[m.name], config) for m in modalities})
         self.backbone = Backbone(config.backbone)
         self.mixture = Mixture(len(modalities), config)
+        self.prompts = make_prompts(len(modalities), config.backbone.depth, config.model.prompts, config.backbone.width)
         width = config.backbone.width * (len(modalities) if config.model.fusion == "late" else 1)
         inputs = width + (config.tokens.stem if shape.is_scene else 0)
         self.head = nn.Sequential(
@@ -90,8 +100,13 @@ class Classifier(nn.Module):
         tokens = {i: self._tokenize(i, values, available) for i in self._used(present)}
         routing = self._route(tokens, available, present)
         fuse = self._late if self.config.model.fusion == "late" else self._joint
-        feature = fuse(tokens, routing, self.mixture.adapt if experts else _no_experts)
+        feature = fuse(tokens, routing, self._around(present, experts))
         return Output(self._classify(feature, tokens, available), routing)
+
+    def _around(self, present: Bool[Tensor, "B M"], experts: bool) -> Around:
+        """Return what stands beside the frozen backbone: the mixture, and the prompts of each sample's pattern."""
+        prompts = self.prompts(present) if experts and self.prompts is not None else None
+        return Around(self.mixture.adapt if experts else _no_experts, prompts)
 
     def _used(self, present: Bool[Tensor, "B M"]) -> Sequence[int]:
         """Return the modalities to run: one that no sample of the batch has costs nothing, unless something stands in."""
@@ -109,7 +124,7 @@ class Classifier(nn.Module):
         Linear layers or on their own modality's tokens only.
         """
         e, names = self.config.experts, [m.name for m in self.modalities]
-        if not by_pattern(e, self.config.router) or e.scope == "own" or "ffn" in e.targets:
+        if not by_pattern(e, self.config.router) or e.scope == "own" or "ffn" in e.targets or self.prompts is not None:
             raise UsageError('only experts beside Linear layers, with scope "all" and a router that sees the pattern, fold.')
         twin = copy.deepcopy(self)
         with torch.no_grad():
@@ -146,17 +161,17 @@ class Classifier(nn.Module):
         routing.keep = torch.cat([t.keep for t in tokens.values()], dim=1)
         return routing
 
-    def _joint(self, tokens: dict[int, Tokens], routing: Routing, adapt: BindExperts) -> Tensor:
+    def _joint(self, tokens: dict[int, Tokens], routing: Routing, around: Around) -> Tensor:
         """Run one sequence of all tokens; return (B, N, D) per ground cell if dense, else (B, D)."""
         sequence = torch.cat([t.values for t in tokens.values()], dim=1)
         keep = torch.cat([t.keep for t in tokens.values()], dim=1)
-        out = self.backbone(sequence, keep, lambda i: adapt(i, routing))
+        out = self.backbone(sequence, keep, lambda i: around.adapt(i, routing), around.prompts)
         weight = keep[..., None].to(out.dtype)
         if self.task == "dense":
             out, weight = (x.unflatten(1, (len(tokens), -1)) for x in (out, weight))  # (B, M', N, D)
         return (out * weight).sum(1) / weight.sum(1).clamp_min(1.0)
 
-    def _late(self, tokens: dict[int, Tokens], routing: Routing, adapt: BindExperts) -> Tensor:
+    def _late(self, tokens: dict[int, Tokens], routing: Routing, around: Around) -> Tensor:
         """Run the backbone once per modality; return the features side by side, zeros for what is missing."""
         start, features = 0, {}
         for i, t in tokens.items():
@@ -165,7 +180,7 @@ class Classifier(nn.Module):
             part = replace(routing, index=routing.index[:, mine], keep=t.keep)
             # A sample without the modality would attend to nothing: let it attend to its fill, then zero it.
             keep = t.keep | ~t.keep.any(1, keepdim=True)
-            out = self.backbone(t.values, keep, lambda layer, part=part: adapt(layer, part))
+            out = self.backbone(t.values, keep, lambda layer, part=part: around.adapt(layer, part), around.prompts)
             weight = t.keep[..., None].to(out.dtype)
             features[i] = out * weight if self.task == "dense" else (out * weight).sum(1) / weight.sum(1).clamp_min(1.0)
         some = next(iter(features.values()))
@@ -222,7 +237,7 @@ class Classifier(nn.Module):
             return sum(p.numel() for p in module.parameters())
 
         return {
-            "experts": size(self.mixture.banks),
+            "experts": size(self.mixture.banks) + (size(self.prompts) if self.prompts is not None else 0),
             "router": size(self.mixture.routers),
             "tokenizers": size(self.tokenizers),
             "head": size(self.head),
