@@ -8,7 +8,7 @@ export MAMOL_DATA ?= $(if $(wildcard ../shared/data),$(abspath ../shared/data),)
 export MAMOL_WEIGHTS ?= $(if $(wildcard ../shared/weights),$(abspath ../shared/weights),)
 DEMO ?= demo
 
-.PHONY: help install demo test check lint types tables docs bench bench-speed bench-map clean
+.PHONY: help install demo test check lint types tables docs bench study bench-speed bench-map clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*##/ {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ bench: install ## run every experiment that has no record yet (hours; stop and s
 
 bench-speed: install ## measure what the mixture costs, as ratios in one run (a quarter of an hour on an idle machine)
 	$(BIN)/python benchmarks/speed.py
+
+study: install ## run every cell of the study that has no record yet (days on two cores; stop and start as you like)
+	$(BIN)/python benchmarks/study.py
 
 bench-map: install ## measure how fast maps are made, as ratios in one run (a quarter of an hour on an idle machine)
 	$(BIN)/python benchmarks/maps.py

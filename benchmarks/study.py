@@ -25,6 +25,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from torch.utils.flop_counter import FlopCounterMode
+
 from mamol.api import TrainOptions, pretrain_backbone, train_model
 from mamol.baselines.combined import Ensemble, PerPattern, hidden
 from mamol.baselines.fill import Filled, fit_filler
@@ -33,9 +35,9 @@ from mamol.config import Config
 from mamol.configs import load_config
 from mamol.data.catalog import load_dataset
 from mamol.data.dataset import Dataset, class_names, modality_names
-from mamol.data.split import make_split
+from mamol.data.split import Split, make_split
 from mamol.evaluate.record import make_record, write_record
-from mamol.evaluate.score import score
+from mamol.evaluate.score import score, test_part
 from mamol.files import write_text
 from mamol.modality import Predictor, patterns
 from mamol.model.checkpoint import read_run
@@ -184,6 +186,16 @@ def validate_cell(cell: Cell, overrides: list[str]) -> None:
     )
 
 
+def multiply_adds(predictor: Predictor, dataset: Dataset, split: Split) -> int:
+    """Return the multiply-adds of one sample, or one pixel of a scene, with every modality there; 0 for trees."""
+    part = test_part(dataset, split)
+    batch = part.batches[0].take(slice(0, 8))
+    with FlopCounterMode(display=False) as counter:
+        predictor.predict(batch)
+    places = len(batch) if part.where[0].shape[1] == 1 else len(batch) * batch.available[batch.names()[0]][0].size
+    return round(counter.get_total_flops() / 2 / places)
+
+
 def run_cell(cell: Cell) -> None:
     """Run one cell: train, score on the test part, write the record."""
     own, method = read_part("sets", cell.set_name), read_part("methods", cell.method)
@@ -201,7 +213,10 @@ def run_cell(cell: Cell) -> None:
         config = made.model_dump(mode="json")
         config["backbone"]["path"] = ""  # made by the same command
     seconds = time.monotonic() - started
-    result = score(predictor, dataset, make_split(dataset, kind, cell.seed, side)) | about
+    split = make_split(dataset, kind, cell.seed, side)
+    if cell.protocol == "unseen":
+        about["held_out"] = unseen_by(cell.seed, modality_names(dataset))
+    result = score(predictor, dataset, split) | about | {"multiply_adds": multiply_adds(predictor, dataset, split)}
     write_record(cell.record, make_record(cell.method, config, result, dataset.provenance, seconds, cell.command))
     for folder in WORK.glob(f"{cell.record.stem}*"):
         shutil.rmtree(folder)

@@ -15,13 +15,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from study_tables import STUDY_TABLES, Study, loose_numbers, read_study, with_values
+
 from mamol.evaluate.interval import mean_interval, paired_interval
 from mamol.evaluate.record import read_record
 from mamol.evaluate.report import pattern_name
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-FILES = ("README.md", "docs/results.md", "docs/speed.md", "docs/maps.md")
+FILES = ("README.md", "docs/results.md", "docs/speed.md", "docs/maps.md", "docs/study.md")
 SETS = ("worldcereal-canada", "bigearthnet-s1s2", "idtrees")
 METHODS = {"mamol": "MaMOL", "forest": "random forest", "boosted": "boosted trees"}
 WAYS = {"mamol": "MaMOL", "lora": "LoRA, equal weights", "full": "whole network", "head": "head only"}
@@ -268,22 +270,30 @@ TABLES: dict[str, Callable[[Records], str]] = {
 }
 
 
-def rewritten(text: str, records: Records) -> str:
-    """Return a document with its tables made anew."""
-    return BLOCK.sub(lambda m: f"{m[1]}{TABLES[m[2]](records)}\n{m[4]}", text)
+def rewritten(text: str, records: Records, study: Study) -> str:
+    """Return a document with its tables, and its figures in prose, made anew."""
+
+    def table(m: re.Match[str]) -> str:
+        made = STUDY_TABLES[m[2]](study) if m[2] in STUDY_TABLES else TABLES[m[2]](records)
+        return f"{m[1]}{made}\n{m[4]}"
+
+    return with_values(BLOCK.sub(table, text), study)
 
 
 def main() -> None:
     """Write or check."""
-    records, stale = read_all(), []
+    records, study, stale = read_all(), read_study(), []
     for name in FILES:
         path = ROOT / name
         old = path.read_text(encoding="utf-8")
-        new = rewritten(old, records)
+        new = rewritten(old, records, study)
         if new != old:
             stale.append(name)
             if "--check" not in sys.argv:
                 path.write_text(new, encoding="utf-8")
+    loose = loose_numbers((ROOT / "docs" / "study.md").read_text(encoding="utf-8"))
+    if loose:
+        sys.exit(f"docs/study.md has numbers that come from no record: {', '.join(loose)}")
     if "--check" in sys.argv and stale:
         sys.exit(f"tables differ from the records in {', '.join(stale)}; run `make tables`.")
 
