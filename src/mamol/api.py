@@ -121,8 +121,9 @@ def evaluate_run(
     """Score a run with sensors missing, and tree baselines trained on every pattern of the same split beside it.
 
     `dataset` None takes the one that was trained on, and its test part. Another data set counts wholly as test; the
-    baselines are then left out, for they would have to be trained on it. `protocol` is "patterns" or "rate". Raises
-    UnknownName, UsageError for other classes, DataError if the training data changed since.
+    baselines are then left out, for they would have to be trained on it. `protocol` is "patterns", "rate",
+    "pixel" or "degraded" (scenes). Raises UnknownName, UsageError for other classes, DataError if the training data changed
+    since.
     """
     document, predictor = read_run(Path(run)), load_run(run)
     data, split = _test_data(document, dataset)

@@ -18,7 +18,12 @@ def evaluate(
         typer.Option("--data", metavar="DATASET", help="Another data set, tested wholly; default: the run's own test part."),
     ] = None,
     protocol: Annotated[
-        str, typer.Option("--protocol", help="patterns: every combination of sensors; rate: a share of places is incomplete.")
+        str,
+        typer.Option(
+            "--protocol",
+            help="patterns: every combination of sensors; rate: a share of places is incomplete; pixel: holes in one sensor of a "
+            "scene; degraded: noise, bias or a shift in one sensor.",
+        ),
     ] = "patterns",
     file: Annotated[
         Path | None,

@@ -27,8 +27,12 @@ def draw_all(results: Mapping[str, Mapping[str, Any]], activation: Mapping[str, 
         figures["accuracy"] = accuracy_per_pattern(results)
         figures["confusion"] = confusion_matrix(first)
         figures["reliability"] = reliability_diagram(first)
+    elif first["protocol"] == "rate":
+        figures["rates"] = curves(results, "rates", "kind", "rate", "missing rate")
     else:
-        figures["rates"] = rate_curves(results)
+        for modality in dict.fromkeys(r["modality"] for r in first["rows"]):
+            own = {m: {"rows": [r for r in s["rows"] if r["modality"] == modality]} for m, s in results.items()}
+            figures[f"{first['protocol']}_{modality}"] = curves(own, "rows", "kind", "step", "share, sd or px")
     if activation:
         figures["experts"] = expert_activation(activation)
     with atomic(folder) as partial:
@@ -58,19 +62,19 @@ def accuracy_per_pattern(results: Mapping[str, Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def rate_curves(results: Mapping[str, Mapping[str, Any]]) -> Figure:
-    """Draw OA over the missing rate, one panel per type of missing."""
+def curves(results: Mapping[str, Mapping[str, Any]], key: str, panel: str, along: str, label: str) -> Figure:
+    """Draw OA of the rows under `key` over row[along], one panel per row[panel], one line a method."""
     first = next(iter(results.values()))
-    kinds = list(dict.fromkeys(r["kind"] for r in first["rates"]))
+    kinds = list(dict.fromkeys(r[panel] for r in first[key]))
     figure = Figure(figsize=(1 + 2.6 * len(kinds), 3.2), layout="constrained")
     axes = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
     for axis, kind in zip(axes, kinds, strict=True):
         for i, (method, result) in enumerate(results.items()):
-            rows = [r for r in result["rates"] if r["kind"] == kind]
+            rows = [r for r in result[key] if r[panel] == kind]
             colour = METHOD_COLOURS[i % len(METHOD_COLOURS)]
-            axis.plot([r["rate"] for r in rows], [r["oa"] for r in rows], "o-", color=colour, label=method)
-        axis.set_title("any" if kind == "both" else f"{kind} missing", fontsize=10)
-        axis.set_xlabel("missing rate")
+            axis.plot([r[along] for r in rows], [r["oa"] for r in rows], "o-", color=colour, label=method)
+        axis.set_title("any" if kind == "both" else kind, fontsize=10)
+        axis.set_xlabel(label)
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("OA, %")
     axes[0].legend(fontsize=8)

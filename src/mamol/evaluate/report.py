@@ -9,6 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+ROWS = {
+    "patterns": ("patterns", "present"),
+    "rate": ("rates", "missing"),
+    "pixel": ("rows", "hole"),
+    "degraded": ("rows", "degraded"),
+}
+"""Per protocol: where its rows lie in the scores, and the heading of their names."""
 MEASURES = {"oa": "OA", "aa": "AA", "kappa": "kappa", "ece": "ECE"}
 
 
@@ -27,18 +34,25 @@ def pattern_name(present: Sequence[str]) -> str:
     return "+".join(present)
 
 
+def row_name(row: Mapping[str, Any]) -> str:
+    """Return what a row of any protocol is called."""
+    if "present" in row:
+        return pattern_name(row["present"])
+    return str(row["name"]) if "name" in row else f"{row['rate']:.0%} {row['kind']}"
+
+
 def as_text(results: Mapping[str, Mapping[str, Any]], measures: Sequence[str] = ("oa", "aa")) -> Text:
     """Lay the scores of one or several methods side by side; all must be of one protocol and split.
 
     `results` maps a method's name to what `score` returned; the first one is ours.
     """
     first = next(iter(results.values()))
-    key = "patterns" if first["protocol"] == "patterns" else "rates"
-    header = ["present" if key == "patterns" else "missing", "n"]
+    key, heading = ROWS[first["protocol"]]
+    header = [heading, "n"]
     header += [f"{name} {MEASURES[m]}" for name in results for m in measures]
     rows = []
     for i, row in enumerate(first[key]):
-        name = pattern_name(row["present"]) if key == "patterns" else f"{row['rate']:.0%} {row['kind']}"
+        name = row_name(row)
         cells = [_figure(r[key][i][m]) for r in results.values() for m in measures]
         rows.append([name, str(row["n"]), *cells])
     rows.append(["mean", "", *[_figure(r[f"mean_{m}"]) for r in results.values() for m in measures]])

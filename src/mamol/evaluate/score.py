@@ -1,7 +1,8 @@
 """Score any Predictor on the test part of a split, under every pattern or at missing rates.
 
 `patterns`: the whole test part under each of the 2^M - 1 patterns; the summary is the unweighted mean and the worst.
-`rate`: a share eta of the samples (or pixels) is incomplete, as a frozen table says. Source: PROTOCOL.md section 3.
+`rate`: a share eta of the samples (or pixels) is incomplete, as a frozen table says. `pixel` and `degraded`: one sensor of a
+scene has holes, or is worse (disturb.py). Source: PROTOCOL.md section 3.
 
 Ours, the forests and a stranger's model go through the same lines. A pixel or sample that has none of a pattern's
 modalities is not scored, and counted in `n_without`.
@@ -10,7 +11,7 @@ modalities is not scored, and counted in `n_without`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -20,6 +21,7 @@ from mamol.data.availability import draw_rate_table, table_hash
 from mamol.data.dataset import UNLABELLED, Dataset, Scene, class_names, modality_names
 from mamol.data.split import TEST, Split
 from mamol.errors import DataError, UsageError, unknown
+from mamol.evaluate.disturb import disturbances
 from mamol.evaluate.metrics import Scored, all_measures, confidence_rise, counter_intuitive
 from mamol.modality import Batch, Predictor, patterns
 
@@ -31,6 +33,9 @@ def _silent(what: str, done: int, total: int, note: str) -> None:
     """Show nothing."""
 
 
+Scorer = Callable[[Predictor, Dataset, "TestPart", Split, Progress], dict[str, Any]]
+
+
 @dataclass(frozen=True)
 class TestPart:
     """What is tested: batches (one per tile, or one of all samples) with the places and labels scored in each."""
@@ -39,10 +44,14 @@ class TestPart:
     where: list[np.ndarray]
     labels: np.ndarray
 
+    def pairs(self) -> list[tuple[Batch, np.ndarray]]:
+        """Return every batch with the places that are scored in it."""
+        return list(zip(self.batches, self.where, strict=True))
+
     def probabilities(self, predictor: Predictor, present: Sequence[str]) -> np.ndarray:
         """Return (n, K) under one pattern; NaN rows where the place has none of its modalities."""
         out = []
-        for batch, where in zip(self.batches, self.where, strict=True):
+        for batch, where in self.pairs():
             hidden = batch.only(present)
             out.append(self._piece(predictor, hidden, where))
         return np.concatenate(out)
@@ -164,4 +173,39 @@ def _score_rate(predictor: Predictor, dataset: Dataset, part: TestPart, split: S
     return {"rates": rows} | _summary(rows)
 
 
-PROTOCOLS = {"patterns": _score_patterns, "rate": _score_rate}
+def _disturbed(protocol: str) -> Scorer:
+    """Return the scorer of `pixel` or `degraded`."""
+
+    def scorer(predictor: Predictor, dataset: Dataset, part: TestPart, split: Split, progress: Progress) -> dict[str, Any]:
+        if not isinstance(dataset, Scene):
+            raise UsageError(f"the protocol '{protocol}' disturbs pixels; '{dataset.name}' has samples. Use patterns or rate.")
+        names, rows = modality_names(dataset), []
+        every = list(disturbances(protocol, names))
+        for done, d in enumerate(every, 1):
+            changed = replace(part, batches=[d.apply(b, i, split.seed) for i, b in enumerate(part.batches)])
+            probability = changed.probabilities(predictor, names)
+            seen = np.isfinite(probability).all(axis=1)
+            measures = all_measures(Scored(part.labels[seen], probability[seen]), tuple(predictor.classes))
+            inside = np.concatenate(
+                [d.hole(b.available[d.modality].shape[1:], i, split.seed)[tuple(w.T)] for i, (b, w) in enumerate(part.pairs())]
+            )
+            right = probability.argmax(axis=1) == part.labels
+            within = {"n_hidden": int((inside & seen).sum()), "oa_hidden": _share(right[inside & seen])}
+            about = {"name": d.name, "kind": d.kind, "modality": d.modality, "step": d.step, "n_without": int((~seen).sum())}
+            rows.append(about | within | measures)
+            progress("evaluate", done, len(every), d.name)
+        return {"rows": rows} | _summary([r for r in rows if r["n"]])
+
+    return scorer
+
+
+def _share(right: np.ndarray) -> float | None:
+    return round(100 * float(right.mean()), 4) if len(right) else None
+
+
+PROTOCOLS: dict[str, Scorer] = {
+    "patterns": _score_patterns,
+    "rate": _score_rate,
+    "pixel": _disturbed("pixel"),
+    "degraded": _disturbed("degraded"),
+}
