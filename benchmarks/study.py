@@ -2,14 +2,15 @@
 
     python benchmarks/study.py                                     all sets, all methods, seeds 0 to 4, what has no record
     python benchmarks/study.py mfeat/lora --seed 0                 one cell; a set or a method alone will do, too
+    python benchmarks/study.py mfeat/ablations --seed 0            every ablation of MaMOL on a set
     python benchmarks/study.py mfeat/mamol --seed 0 --validate     print the validation score only, write no record
     python benchmarks/study.py mfeat/mamol --validate --set train.distill=0.5
 
-study/sets/<set>.toml: the data and what all methods share there. study/methods/<method>.toml: what differs from it. With a
-[budget] the rank of the default mixture (16 + 4 a modality + 8) is shared out over a method's own experts, in shares
-`shared`, `specific` and `dynamic`; without one the ranks are the set's. A pretrained backbone is made once per set and seed
-and used by every method. Records: results/study/<set>--<method>--<protocol>--<seed>.json. Never tune on the test part:
-`--validate` does not see it.
+study/sets/<set>.toml: the data, what all methods share there, and the methods that are left out (`without`).
+study/methods/<method>.toml: what differs from it (study/ablations/: from MaMOL's defaults). With a [budget] the rank of the
+default mixture (16 + 4 a modality + 8) is shared out over a method's own experts, in shares `shared`, `specific` and
+`dynamic`; without one the ranks are the set's. A pretrained backbone is made once per set and seed and used by every method.
+Records: results/study/<set>--<method>--<protocol>--<seed>.json. Never tune on the test part: `--validate` does not see it.
 """
 
 from __future__ import annotations
@@ -70,9 +71,15 @@ class Cell:
         return f"python benchmarks/study.py {self.set_name}/{self.method} --seed {self.seed}{protocol}"
 
 
-def read_part(kind: str, name: str) -> dict[str, Any]:
-    """Read the TOML of a set or a method."""
-    return tomllib.loads((STUDY / kind / f"{name}.toml").read_text(encoding="utf-8"))
+def read_set(name: str) -> dict[str, Any]:
+    """Read the TOML of a set."""
+    return tomllib.loads((STUDY / "sets" / f"{name}.toml").read_text(encoding="utf-8"))
+
+
+def read_method(name: str) -> dict[str, Any]:
+    """Read the TOML of a method, or of an ablation of MaMOL."""
+    file = next(f for kind in ("methods", "ablations") if (f := STUDY / kind / f"{name}.toml").exists())
+    return tomllib.loads(file.read_text(encoding="utf-8"))
 
 
 def budget_of(share: Mapping[str, Any], modalities: int, tied: bool) -> dict[str, Any]:
@@ -94,8 +101,8 @@ def budget_of(share: Mapping[str, Any], modalities: int, tied: bool) -> dict[str
 
 def config_of(cell: Cell, dataset: Dataset, overrides: list[str]) -> Config:
     """Put a cell's configuration together: the set's, then the method's, then its ranks."""
-    own, method = read_part("sets", cell.set_name), read_part("methods", cell.method)
-    tree = {k: v for k, v in own.items() if k not in ("dataset", "split")}
+    own, method = read_set(cell.set_name), read_method(cell.method)
+    tree = {k: v for k, v in own.items() if k not in ("dataset", "split", "without")}
     base = {} if "base" not in tree else load_config(tree.pop("base")).model_dump(mode="json")
     for part in (tree, method):
         for section, values in part.items():
@@ -141,7 +148,7 @@ def train_one(cell: Cell, dataset: Dataset, config: Config, kind: str, name: str
 
 def train_cell(cell: Cell, dataset: Dataset, kind: str, config: Config) -> tuple[Predictor, dict[str, Any]]:
     """Train what a method is made of: one network, or several side by side."""
-    networks = read_part("methods", cell.method).get("networks", "")
+    networks = read_method(cell.method).get("networks", "")
     order, stem = modality_names(dataset), cell.record.stem
     if networks not in ("per-pattern", "ensemble"):
         predictor, about = train_one(cell, dataset, config, kind, stem)
@@ -173,7 +180,7 @@ def trained_config(cell: Cell, dataset: Dataset, kind: str, overrides: list[str]
 
 def validate_cell(cell: Cell, overrides: list[str]) -> None:
     """Train one network and print its validation score; the test part is not looked at."""
-    own = read_part("sets", cell.set_name)
+    own = read_set(cell.set_name)
     dataset, kind = load_dataset(own["dataset"]), str(own["split"])
     config, name = trained_config(cell, dataset, kind, overrides), " ".join(["validate", cell.record.stem, *overrides])
     _, about = train_one(cell, dataset, config, kind, name)
@@ -198,7 +205,7 @@ def multiply_adds(predictor: Predictor, dataset: Dataset, split: Split) -> int:
 
 def run_cell(cell: Cell) -> None:
     """Run one cell: train, score on the test part, write the record."""
-    own, method = read_part("sets", cell.set_name), read_part("methods", cell.method)
+    own, method = read_set(cell.set_name), read_method(cell.method)
     dataset, kind = load_dataset(own["dataset"]), str(own["split"])
     started, side = time.monotonic(), 16
     predictor: Predictor
@@ -227,15 +234,20 @@ def run_cell(cell: Cell) -> None:
 
 def cells(wanted: list[str], seeds: list[int], protocol: str) -> list[Cell]:
     """List the cells of some `set/method`, `set` or `method`; seeds change slowest, so that a grid fills evenly."""
-    sets, methods = ([f.stem for f in sorted((STUDY / kind).glob("*.toml"))] for kind in ("sets", "methods"))
+    sets, methods, own = ([f.stem for f in sorted((STUDY / kind).glob("*.toml"))] for kind in ("sets", "methods", "ablations"))
+    # A set alone means its methods; ablations are asked for by name, or all of them as SET/ablations.
+    methods_of = {"": methods, "ablations": own} | {m: [m] for m in (*methods, *own)}
     chosen: list[tuple[str, str]] = []
     for word in wanted or sets:
         left, _, right = word.partition("/")
-        some = [(s, m) for s in sets for m in methods if (left, right) in ((s, m), (s, ""), (m, ""))]
+        some = [(left, m) for m in methods_of.get(right, [])] if left in sets else []
+        some = some or [(s, m) for s in sets for m in methods_of.get(left, []) if left and not right]
         if not some:
-            sys.exit(f"no such set or method: {word}; sets {', '.join(sets)}; methods {', '.join(methods)}")
+            known = f"sets {', '.join(sets)}; methods {', '.join(methods)}; ablations {', '.join(own)}"
+            sys.exit(f"no such set or method: {word}; {known}")
         chosen += some
-    return [Cell(s, m, seed, protocol) for seed in seeds for s, m in dict.fromkeys(chosen)]
+    left_out = {s: read_set(s).get("without", []) for s in sets}
+    return [Cell(s, m, seed, protocol) for seed in seeds for s, m in dict.fromkeys(chosen) if m not in left_out[s]]
 
 
 def main() -> None:
