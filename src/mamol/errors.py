@@ -8,11 +8,19 @@ and every other `MamolError` into exit code 1.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 
 class MamolError(Exception):
     """Root of all errors raised on purpose."""
+
+    several: tuple[str, ...] = ()
+    """The faults that one error holds (`together`), one sentence each; () of an error with one fault."""
+
+    def faults(self) -> tuple[str, ...]:
+        """Return what the error says, one sentence for each fault."""
+        return self.several or (str(self),)
 
 
 class UsageError(MamolError, ValueError):
@@ -69,3 +77,25 @@ def unknown(what: str, name: str, known: Iterable[str], hint: str = "") -> Unkno
     meant = f" Did you mean '{near[0]}'?" if near else ""
     listed = ", ".join(names) if names else "(none)"
     return UnknownName(f"unknown {what} '{name}'; known: {listed}.{meant}{' ' + hint if hint else ''}")
+
+
+def missing(what: str, names: Sequence[str], there: Iterable[str]) -> DataError:
+    """Build the error for things that a file must hold and does not: it lists those that are there and the nearest."""
+    held = sorted(there)
+    near = dict.fromkeys(n for name in names for n in difflib.get_close_matches(name, held, n=1, cutoff=0.8))
+    meant = f" Rename {' and '.join(map(repr, near))} if that is what is meant." if near else ""
+    return DataError(f"missing {what} {', '.join(map(repr, names))}; there is: {', '.join(held) or '(none)'}.{meant}")
+
+
+_Kind = TypeVar("_Kind", bound=MamolError)
+
+
+def together(errors: Sequence[_Kind]) -> _Kind:
+    """Build one error from one or more: of the first one's class, its sentence first, the others a line each below."""
+    first, *more = errors
+    if not more:
+        return first
+    rest = "".join(f"\n  {e}" for e in more)
+    out = type(first)(f"{first}\nand {len(more)} more fault{'s' if len(more) > 1 else ''}:{rest}")
+    out.several = tuple(str(e) for e in errors)
+    return out

@@ -18,6 +18,7 @@ import rasterio
 
 from made import TINY, made_samples
 from mamol.cli.main import execute
+from mamol.configs import shipped_configs
 from mamol.data.samples import write_samples
 from mamol.data.synthetic import write_scene
 
@@ -81,6 +82,9 @@ assert not {"torch", "numpy", "rasterio", "matplotlib"} & set(sys.modules)
         done = mamol(command, "--help")
         assert done.code == 0
         assert "Example: mamol" in done.out
+    said = " ".join(mamol("train", "--help").out.split()).replace("- ", "-")
+    assert [name for name in shipped_configs() if name not in said] == []
+    assert [form for form in ("Catalogue name", "scene.toml", "STAC", "sample set's folder") if form not in said] == []
 
 
 def test_evaluate_writes_what_the_contract_names(home: Path, mamol: Mamol, refused: Callable[..., None]) -> None:
@@ -167,7 +171,7 @@ def test_wrong_use_is_2(home: Path, tmp_path: Path, refused: Callable[..., None]
 
 
 def test_failures_are_1(home: Path, tmp_path: Path, refused: Callable[..., None]) -> None:
-    refused(1, "not found", "train", tmp_path / "no" / "scene.toml", "--out", tmp_path / "r")
+    refused(1, "no such folder or file", "train", tmp_path / "no" / "scene.toml", "--out", tmp_path / "r")
     refused(1, "not found", "evaluate", tmp_path / "norun")
     refused(1, "MAMOL_DATA", "train", "houston2013", "--out", tmp_path / "r")
     refused(1, "no official split", "train", home / "scene", "--out", tmp_path / "r", "--split", "official")

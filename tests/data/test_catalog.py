@@ -36,8 +36,10 @@ def test_what_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
             load_dataset(name)
     with pytest.raises(UnknownName, match="Did you mean 'trento'"):
         load_dataset("tretno")
-    with pytest.raises(FileMissing, match="not found"):
-        load_dataset(tmp_path / "x.toml")
+    monkeypatch.chdir(tmp_path)
+    for path in (tmp_path / "x.toml", Path("x"), "./embedded", "no/such", "x.toml", "~/x"):
+        with pytest.raises(FileMissing, match=r"no such folder or file: .*Give a scene\.toml or its folder"):
+            load_dataset(path)
     with pytest.raises(FileMissing, match="neither"):
         load_dataset(tmp_path)
     with pytest.raises(UsageError, match="no ground to map"):

@@ -20,8 +20,15 @@ NEEDS = {
     "3-image-and-text": ("data/fashion-products", "weights/vit-s14"),
 }
 PRINTS = {  # regular expressions
-    "1-your-own-backbone": [r"optical\+radar (8[5-9]|9\d|100) %", r"^radar (6|7)\d %", "Dinov2Model True", "weights train now"],
-    "2-galileo-on-sentinel": ["s2 series 12", "'frozen': 1", r"\(3, 9\)"],
+    "1-your-own-backbone": [
+        r"optical\+radar (8[5-9]|9\d|100) %",
+        r"^radar (6|7)\d %",
+        "Dinov2Model True",
+        "weights train now",
+        "head of the model trains: True",
+        "head of the model trains: False",
+    ],
+    "2-galileo-on-sentinel": ["s2 series 12", "'frozen': 1", r"\(3, 9\)", r"\[2, 2, 2, 128\]"],
     "3-image-and-text": [r"\('title', 'text', 64\)", r"image\+title\+attributes", "^attributes "],
 }
 

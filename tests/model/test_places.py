@@ -1,4 +1,5 @@
 import pytest
+import torch
 from torch import nn
 
 from mamol.errors import UnknownName, UsageError
@@ -29,7 +30,7 @@ def test_all_linear_leaves_the_output_layer_out():
 
 def test_layers_count_from_either_end_and_unknown_ones_are_named():
     assert list(find_places(stranger(), ["query"], [0, -1])) == ["layers.0.query", "layers.2.query"]
-    with pytest.raises(UnknownName, match=r"layer 3 is not among the matched layers 0\.\.2"):
+    with pytest.raises(UnknownName, match=r"layer 3 is not among the matched layers 0\.\.2 of Stranger"):
         find_places(stranger(), ["query"], [3])
     with pytest.raises(UsageError, match="no layer number"):
         find_places(stranger(), ["classifier"], [0])
@@ -39,6 +40,28 @@ def test_layers_count_from_either_end_and_unknown_ones_are_named():
 def test_a_name_that_matches_nothing_lists_close_ones(wrong, close):
     with pytest.raises(UnknownName, match=f"Close: .*{close}"):
         find_places(stranger(), [wrong])
+
+
+def test_a_text_that_names_a_last_part_is_told_from_a_regular_expression():
+    with pytest.raises(UnknownName, match=r"a text is a regular expression for the whole name; write \['query'\]"):
+        find_places(stranger(), "query")
+    with pytest.raises(UnknownName, match=r"write \['mlp.fc1'\]"):
+        find_places(stranger(), "mlp.fc1")
+    with pytest.raises(UnknownName) as caught:
+        find_places(stranger(), "quer")
+    assert "write [" not in str(caught.value)
+
+
+def test_a_model_without_linear_layers_says_what_it_has():
+    class Conv1D(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(4, 4))
+
+    model = nn.ModuleDict({"wte": nn.Embedding(3, 4), "c_attn": Conv1D(), "norm": nn.LayerNorm(4)})
+    for target in (["c_attn"], "all-linear"):
+        with pytest.raises(UsageError, match=r"ModuleDict holds no torch\.nn\.Linear.*its weights are in Conv1D \(c_attn\)"):
+            find_places(model, target)
 
 
 def test_what_cannot_be_adapted_is_refused():

@@ -1,6 +1,6 @@
 """Every argument and option that more than one command takes.
 
-DATASET      a catalogue name, a scene.toml (or its folder), or a sample set's folder
+DATASET      a catalogue name, a scene.toml or its folder, a STAC document, or a sample set's folder
 RUN          a folder made by `mamol train`
 --config     a TOML file or a shipped configuration                 train, pretrain
 --set        section.key=value, may be repeated                     train, pretrain
@@ -16,12 +16,20 @@ from typing import Annotated
 
 import typer
 
-Dataset = Annotated[str, typer.Argument(metavar="DATASET", help="Catalogue name, scene.toml, or a sample set's folder.")]
+from mamol.configs import shipped_configs
+
+Dataset = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATASET",
+        help="Catalogue name (docs/data.md), scene.toml or its folder, STAC document (file or URL), or a sample set's folder.",
+    ),
+]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder made by `mamol train`.")]
 ConfigFile = Annotated[
     str | None,
     typer.Option(
-        "--config", metavar="FILE.toml", help="Configuration: a TOML file or a shipped name (galileo-nano, mamol-paper)."
+        "--config", metavar="CONFIG", help=f"Configuration: a TOML file or a shipped name ({', '.join(shipped_configs())})."
     ),
 ]
 Set = Annotated[

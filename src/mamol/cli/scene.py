@@ -36,6 +36,8 @@ def make(
 def check(dataset: Dataset) -> None:
     """Look a data set over: grids, bands, nodata, classes, what is missing where. Exit 1 with every fault listed.
 
+    Every key of the description, every sensor in every tile and the labels are tried, each on its own.
+
     Example: mamol scene check my-scene/scene.toml
     """
     from mamol.data.check import check as check_dataset

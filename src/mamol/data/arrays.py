@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from mamol.errors import DataError, unknown
+from mamol.errors import DataError, missing
 from mamol.files import must_exist
 
 
 def read_arrays(path: Path, needed: Iterable[str] = ()) -> dict[str, np.ndarray]:
-    """Return every array of an npz file; raises FileMissing, DataError if it cannot be read, UnknownName without a needed one."""
+    """Return every array of an npz file; raises FileMissing, and DataError if it cannot be read or lacks a needed one."""
     must_exist(path, "data file")
     try:
         # Opened here, not by numpy: a broken archive is then closed too.
@@ -21,7 +21,6 @@ def read_arrays(path: Path, needed: Iterable[str] = ()) -> dict[str, np.ndarray]
             arrays = {k: file[k] for k in file.files}
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} cannot be read ({error}); it may be truncated, or hold Python objects.") from error
-    for key in needed:
-        if key not in arrays:
-            raise unknown(f"array in {path.name}", key, arrays)
+    if absent := [key for key in needed if key not in arrays]:
+        raise missing(f"array in {path}:", absent, arrays)
     return arrays

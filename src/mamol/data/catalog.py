@@ -125,10 +125,11 @@ def _existing(name_or_path: str | Path) -> str:
     if is_remote(place):
         return place
     if not path.exists():
-        looks_like_path = path.suffix or len(path.parts) > 1
-        if looks_like_path:
+        # A Path has lost the ./ of a text, but who made one meant a path.
+        if isinstance(name_or_path, Path) or path.suffix or {"/", os.sep} & set(name_or_path):
             raise FileMissing(
-                f"data set not found: {path}. Give a scene.toml, a STAC item, a sample set's folder or a catalogue name."
+                f"no such folder or file: {name_or_path}. Give a scene.toml or its folder, a STAC document, a sample set's "
+                f"folder, or a name of the catalogue (relative paths start at {Path.cwd()})."
             )
         raise unknown("data set", str(name_or_path), CATALOG, "A path to a scene.toml works too.")
     if path.is_dir() and not ((path / "scene.toml").exists() or is_samples(path)):

@@ -1,7 +1,7 @@
 """Look a data set over before it is used: what is there, what is missing where, and every fault in one list.
 
-Reading stops at the first fault; this does not: each tile and each sensor is tried on its own, so that a person
-mends a scene.toml in one go.
+Reading stops at the first fault; this does not: each key, tile and sensor is tried on its own, so that a person mends
+a scene.toml in one go.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ import numpy as np
 
 from mamol.data.catalog import CATALOG, is_samples, load_dataset
 from mamol.data.dataset import UNLABELLED, Dataset, Scene, class_names, label_arrays
-from mamol.data.handles import as_place, is_remote, is_there
-from mamol.data.labels import read_labels
+from mamol.data.handles import as_place, is_remote
+from mamol.data.labels import label_file, read_labels
 from mamol.data.raster import read_modality
-from mamol.data.reader import FileReader, open_scene
-from mamol.errors import DataError, FileMissing, MamolError
+from mamol.data.reader import STAC_SUFFIXES, FileReader, open_scene, open_spec
+from mamol.data.spec_file import examine_spec
+from mamol.errors import DataError, MamolError, UsageError
 
 FEWEST = 2
 
@@ -32,6 +33,13 @@ class Check:
     classes: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    _said: set[str] = field(default_factory=set)
+
+    def blame(self, where: str, error: MamolError) -> None:
+        """Add a fault; one that was found before, in another tile that shares the file, is not said again."""
+        new = [said for said in error.faults() if said not in self._said]
+        self._said |= set(new)
+        self.faults += [where + said for said in new]
 
 
 def check(name_or_path: str | Path) -> Check:
@@ -41,36 +49,70 @@ def check(name_or_path: str | Path) -> Check:
     """
     place = as_place(name_or_path)
     if place not in CATALOG and (is_remote(place) or Path(place).exists()) and not is_samples(place):
-        return _check_files(open_scene(place))
+        return _check_scene(str(place))
+    report = Check(str(name_or_path))
     try:
-        return _describe(load_dataset(name_or_path), Check(str(name_or_path)))
-    except DataError as error:
-        return Check(str(name_or_path), faults=[str(error)])
-
-
-def _check_files(reader: FileReader) -> Check:
-    report = Check(reader.name)
-    try:
-        modalities, classes = reader.modalities, reader.classes
-    except MamolError as error:
-        report.faults.append(str(error))
-        _try_labels(reader, report)
+        return _describe(load_dataset(name_or_path), report)
+    except (DataError, UsageError) as error:
+        if isinstance(error, UsageError) and not is_samples(place):
+            raise
+        report.blame("", error)
         return report
-    for m in modalities:
+
+
+def _check_scene(place: str) -> Check:
+    """Check a STAC document, or a scene.toml: its keys, then the files as far as the keys can be understood."""
+    if is_remote(place) or Path(place).suffix.lower() in STAC_SUFFIXES:
+        reader = open_scene(place)
+        return _check_files(reader, Check(reader.name), frozenset())
+    found = examine_spec(Path(place))
+    report = Check(place if found.spec is None else found.spec.name)
+    for fault in found.faults:
+        report.blame("", fault)
+    if found.spec is None:
+        return report
+    try:
+        reader = open_spec(found.spec)
+    except MamolError as error:
+        if not report.faults:
+            raise
+        report.blame("", error)
+        return report
+    return _check_files(reader, report, found.doubtful)
+
+
+def _check_files(reader: FileReader, report: Check, doubtful: frozenset[str]) -> Check:
+    """Try every file; with `doubtful` keys at fault it is not known what labels mean, so they are only looked for."""
+    bands: dict[str, int | None] = dict.fromkeys(reader.spec.modalities)
+    unequal: MamolError | None = None
+    try:
+        bands = {m.name: m.bands for m in reader.modalities}
+    except MamolError as error:
+        unequal = error
+    labels = "skip" if reader.spec.labels is None else "look" if doubtful & {"labels", "classes"} else "read"
+    try:
+        report.classes = [c.name for c in reader.classes] if labels == "read" else []
+    except MamolError as error:
+        report.blame("", error)
+        labels = "look"
+    for name in bands:
         try:
-            report.remarks += _nowhere(reader, m.name)
+            report.remarks += _nowhere(reader, name)
         except MamolError as error:
-            report.faults.append(f"'{m.name}': {error}")
+            report.blame(f"'{name}': ", error)
+    before = len(report.faults)
     for tile in reader.tile_names:
-        _check_tile(reader, tile, report)
+        _check_tile(reader, tile, bands, report)
+    if unequal is not None and len(report.faults) == before:
+        report.blame("", unequal)
+    for tile in reader.tile_names if labels != "skip" else ():
+        _check_labels(reader, tile, labels == "read", report)
     if not report.faults:
         try:
-            _describe(reader.load(), report)
+            return _describe(reader.load(), report)
         except MamolError as error:
-            report.faults.append(str(error))
-    else:
-        report.modalities = [f"{m.name}: {m.bands} bands" for m in modalities]
-        report.classes = [c.name for c in classes]
+            report.blame("", error)
+    report.modalities = [f"{name}: {count} bands" for name, count in bands.items() if count is not None]
     return report
 
 
@@ -86,40 +128,38 @@ def _nowhere(reader: FileReader, name: str) -> list[str]:
     return []
 
 
-def _check_tile(reader: FileReader, tile: str, report: Check) -> None:
-    """Try the grid, every sensor and the labels of one tile, each on its own."""
+def _check_tile(reader: FileReader, tile: str, bands: dict[str, int | None], report: Check) -> None:
+    """Try the grid and every sensor of one tile, each on its own; `bands` are the numbers expected, None any."""
     try:
         grid = reader.grid(tile)
     except MamolError as error:
-        report.faults.append(f"tile '{tile}': {error}")
+        report.blame(f"tile '{tile}': ", error)
         return
     everything = (slice(0, grid.height), slice(0, grid.width))
-    for m in reader.modalities:
+    for name, count in bands.items():
         try:
-            sources = reader.sources(tile, m.name)
+            sources = reader.sources(tile, name)
             if not sources:
                 continue
-            values, available = read_modality(sources, grid, everything, reader.mask(tile, m.name))
-            if len(values) != m.bands:
-                raise DataError(f"{sources[0].place} gives {len(values)} bands; the other tiles give {m.bands}.")
+            values, available = read_modality(sources, grid, everything, reader.mask(tile, name))
+            if len(values) != (count or len(values)):
+                raise DataError(f"{sources[0].place} gives {len(values)} bands; the other tiles give {count}.")
             if not available.any():
-                report.remarks.append(f"tile '{tile}': '{m.name}' has no value there (nodata, NaN or masked everywhere).")
+                report.remarks.append(f"tile '{tile}': '{name}' has no value there (nodata, NaN or masked everywhere).")
         except MamolError as error:
-            report.faults.append(f"tile '{tile}', '{m.name}': {error}")
-    try:
-        read_labels(reader.spec, tile, grid, reader.class_values)
-    except MamolError as error:
-        report.faults.append(f"tile '{tile}', labels: {error}")
+            report.blame(f"tile '{tile}', '{name}': ", error)
 
 
-def _try_labels(reader: FileReader, report: Check) -> None:
-    """With the sensors or classes unreadable, still look whether the label file is there."""
+def _check_labels(reader: FileReader, tile: str, read: bool, report: Check) -> None:
+    """Read the labels of one tile, or only look whether they are there."""
     labels = reader.spec.labels
-    if labels is not None:
-        for tile in reader.tile_names:
-            place = reader.spec.place(labels.path, tile)
-            if not is_there(place):
-                report.faults.append(str(FileMissing(f"labels not found: {place}; check [labels] path in scene.toml.")))
+    shared = labels is None or "{tile}" not in labels.path
+    try:
+        label_file(reader.spec, tile)
+        if read:
+            read_labels(reader.spec, tile, reader.grid(tile), reader.class_values)
+    except MamolError as error:  # a tile without a grid was said before, and is not said again
+        report.blame("" if shared else f"tile '{tile}': ", error)
 
 
 def _describe(dataset: Dataset, report: Check) -> Check:

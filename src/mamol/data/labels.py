@@ -1,12 +1,13 @@
 """Labels of a tile from a raster or from polygons, as class integers on the tile's grid.
 
-Raster values and polygon attributes are looked up in the scene's classes; a value that is in neither the classes nor
-`ignore` is an error, not a silent hole. Polygons are reprojected to the tile's CRS and burnt in file order, a later
-one over an earlier one.
+Raster values and polygon attributes are looked up in the scene's classes; values that are in neither the classes nor
+`ignore` are one error that names all of them, not a silent hole. Polygons are reprojected to the tile's CRS and burnt in
+file order, a later one over an earlier one.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,12 @@ from rasterio.features import rasterize
 from rasterio.warp import transform as transform_points
 
 from mamol.data.dataset import UNLABELLED, ClassInfo, classes_from
+from mamol.data.handles import is_there
 from mamol.data.raster import Grid, is_mat, open_raster, read_mat
 from mamol.data.spec import LabelSpec, SceneSpec
-from mamol.errors import ConfigError, DataError, GridMismatch, unknown
-from mamol.files import must_exist
+from mamol.errors import ConfigError, DataError, FileMissing, GridMismatch, UnknownName, unknown
 
+MOST_NAMED = 20
 VECTORS = {".gpkg", ".shp", ".geojson", ".json", ".fgb"}
 TRAIN, TEST = 1, 3
 
@@ -29,6 +31,14 @@ TRAIN, TEST = 1, 3
 def is_vector(path: Path) -> bool:
     """Tell whether a path is a file of polygons."""
     return path.suffix.lower() in VECTORS
+
+
+def label_file(spec: SceneSpec, tile: str) -> Path:
+    """Return where the labels of a tile lie; raises FileMissing if nothing is there."""
+    text = spec.labels.path if spec.labels is not None else ""
+    if not is_there(spec.place(text, tile)):
+        raise FileMissing(f"labels not found: {spec.place(text, tile)}; check path = in [labels] of scene.toml.")
+    return spec.path(text, tile)
 
 
 def find_classes(spec: SceneSpec, tiles: tuple[str, ...]) -> tuple[tuple[ClassInfo, ...], dict[float | str, int]]:
@@ -50,11 +60,11 @@ def find_classes(spec: SceneSpec, tiles: tuple[str, ...]) -> tuple[tuple[ClassIn
 def read_labels(spec: SceneSpec, tile: str, grid: Grid, lookup: dict[float | str, int]) -> np.ndarray:
     """Return the labels of a tile, int16 (H, W) with UNLABELLED.
 
-    Raises GridMismatch, DataError (NaN, unknown raster value) and UnknownName (unknown class of a polygon).
+    Raises FileMissing, GridMismatch, DataError (NaN, unknown raster values) and UnknownName (unknown classes of polygons).
     """
     if spec.labels is None:
         return np.full(grid.shape, UNLABELLED, dtype=np.int16)
-    path = spec.path(spec.labels.path, tile)
+    path = label_file(spec, tile)
     if is_vector(path):
         return _burn(path, spec.labels, grid, lookup)
     return _to_classes(_raster_values(path, spec.labels, grid), spec.labels, lookup, path)
@@ -72,7 +82,7 @@ def read_official(spec: SceneSpec, tile: str, grid: Grid) -> np.ndarray | None:
         return out
     for text, role in ((labels.train or "", TRAIN), (labels.test or "", TEST)):
         values = _raster_values(spec.path(text, tile), labels, grid)
-        out[~np.isin(values, [*labels.ignore, np.nan])] = role
+        out[~np.isin(values, [*labels.ignored_values(), np.nan])] = role
     return out
 
 
@@ -90,8 +100,9 @@ def _raster_values(path: Path, spec: LabelSpec, grid: Grid) -> np.ndarray:
             f"the labels {path} are {values.shape[0]} x {values.shape[1]} pixels, the grid is {grid.height} x {grid.width}; "
             "labels are never resampled: put them on the grid (or choose it with grid =)."
         )
-    if nodata is not None and spec.ignore and not np.isnan(nodata):
-        values[values == nodata] = spec.ignore[0]
+    ignored = spec.ignored_values()
+    if nodata is not None and ignored and not np.isnan(nodata):
+        values[values == nodata] = ignored[0]
     if np.isnan(values).any():
         raise DataError(f"the labels {path} hold {int(np.isnan(values).sum())} NaN; write unlabelled pixels as 0.")
     return values
@@ -99,35 +110,38 @@ def _raster_values(path: Path, spec: LabelSpec, grid: Grid) -> np.ndarray:
 
 def _to_classes(values: np.ndarray, spec: LabelSpec, lookup: dict[float | str, int], path: Path) -> np.ndarray:
     out = np.full(values.shape, UNLABELLED, dtype=np.int16)
-    ignored = set(spec.ignore) - set(lookup)
-    for value in np.unique(values):
-        if float(value) in lookup:
-            out[values == value] = lookup[float(value)]
-        elif float(value) not in ignored:
-            raise DataError(
-                f"the labels {path} hold the value {value:g}, which is none of the classes "
-                f"({', '.join(f'{v:g}' for v in lookup if isinstance(v, float))}) and not in ignore = {list(spec.ignore)}."
-            )
+    ignored = spec.ignored_values()
+    strange = []
+    for value in map(float, np.unique(values)):
+        if value in lookup:
+            out[values == value] = lookup[value]
+        elif value not in ignored:
+            strange.append(f"{value:g}")
+    if strange:
+        one = len(strange) == 1
+        raise DataError(
+            f"the labels {path} hold the value{'' if one else 's'} {_some(strange)}, which {'is' if one else 'are'} none of the "
+            f"classes ({', '.join(f'{v:g}' for v in lookup if isinstance(v, float))}) and not in ignore = "
+            f"[{', '.join(f'{v:g}' for v in ignored)}]. List them in [[classes]], or in ignore = of [labels] to leave them out."
+        )
     return out
 
 
 def _values(spec: SceneSpec, labels: LabelSpec, tile: str, vector: bool) -> set[float | str]:
-    path = spec.path(labels.path, tile)
+    path = label_file(spec, tile)
     if vector:
-        return {str(v) for v in _polygons(path, labels)[1]}
+        return {text for v in _polygons(path, labels)[1] if (text := str(v)) and text not in labels.ignored_texts()}
     if is_mat(path):
         found = np.unique(read_mat(path, labels.key))
     else:
         with open_raster(path) as raster:
             found = np.unique(raster.read(1))
             found = found[found != raster.nodata] if raster.nodata is not None else found
-    ignored = set(labels.ignore)
-    return {float(v) for v in found if not np.isnan(v) and float(v) not in ignored}
+    return {float(v) for v in found if not np.isnan(v) and float(v) not in labels.ignored_values()}
 
 
 def _polygons(path: Path, spec: LabelSpec) -> tuple[np.ndarray, np.ndarray, str]:
     """Return shapes, the class text of each, and the file's CRS."""
-    must_exist(path, "label polygons")
     try:
         meta, _, wkb, columns = pyogrio.raw.read(path, layer=spec.layer)
     except pyogrio.errors.DataSourceError as error:
@@ -150,14 +164,28 @@ def _burn(path: Path, spec: LabelSpec, grid: Grid, lookup: dict[float | str, int
             return np.column_stack(transform_points(crs, own, points[:, 0], points[:, 1]))
 
         shapes = shapely.transform(shapes, project)
-    pairs = []
-    for shape, name in zip(shapes, names, strict=True):
-        if shape is None or shape.is_empty or name == "":
-            continue
-        if name not in lookup:
-            raise unknown(f"class in field '{spec.field}' of {path.name}", str(name), [str(k) for k in lookup])
-        pairs.append((shape, lookup[str(name)]))
+    ignored = spec.ignored_texts()
+    seen = [(s, str(n)) for s, n in zip(shapes, names, strict=True) if s is not None and not s.is_empty and n != ""]
+    if strange := sorted({n for _, n in seen} - ignored - set(map(str, lookup))):
+        raise _undeclared(strange, spec, path, [str(k) for k in lookup])
+    pairs = [(shape, lookup[name]) for shape, name in seen if name not in ignored]
     if not pairs:
         return np.full(grid.shape, UNLABELLED, dtype=np.int16)
     transform = rasterio.Affine(*grid.georeference.transform)
     return rasterize(pairs, grid.shape, fill=UNLABELLED, transform=transform, all_touched=spec.all_touched, dtype="int16")
+
+
+def _undeclared(names: list[str], spec: LabelSpec, path: Path, known: list[str]) -> UnknownName:
+    """Build the error for classes of polygons that scene.toml does not list."""
+    where = f"in field '{spec.field}' of {path.name}"
+    left_out = _some([json.dumps(n, ensure_ascii=False) for n in names])
+    advice = f"List them in [[classes]], or leave their polygons out with ignore = [{left_out}] in [labels]."
+    if len(names) == 1:
+        return unknown(f"class {where}", names[0], known, advice)
+    return UnknownName(f"unknown classes {where}: {_some([repr(n) for n in names])}; known: {', '.join(sorted(known))}. {advice}")
+
+
+def _some(names: list[str]) -> str:
+    """Return a list of names as one text; of a long one its beginning."""
+    rest = [f"and {len(names) - MOST_NAMED} more"] if len(names) > MOST_NAMED else []
+    return ", ".join(names[:MOST_NAMED] + rest)

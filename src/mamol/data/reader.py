@@ -16,9 +16,10 @@ from mamol.data.dataset import UNLABELLED, ClassInfo, Georeference, Scene, Tile
 from mamol.data.handles import as_place, fingerprint, is_remote, is_there
 from mamol.data.labels import find_classes, read_labels, read_official
 from mamol.data.raster import band_count, read_grid, read_modality
-from mamol.data.spec import Mask, SceneSpec, Source, build_spec, read_spec
+from mamol.data.spec import Mask, SceneSpec, Source
+from mamol.data.spec_file import build_spec, read_spec
 from mamol.data.stac import Item, read_items
-from mamol.errors import AllModalitiesMissing, DataError, FileMissing, GridMismatch, UsageError, unknown
+from mamol.errors import AllModalitiesMissing, DataError, FileMissing, UsageError, unknown
 from mamol.modality import Batch, Modality
 
 log = logging.getLogger(__name__)
@@ -276,8 +277,7 @@ def open_scene(path: Path | str, modalities: Sequence[str] = ()) -> FileReader:
     """
     place = as_place(path)
     if not is_remote(place) and Path(place).suffix.lower() not in STAC_SUFFIXES:
-        spec = read_spec(Path(path))
-        return FileReader(spec, None if spec.stac is None else read_items(spec.place(spec.stac, ""))[1], modalities)
+        return open_spec(read_spec(Path(path)), modalities)
     name, items = read_items(place)
     known = dict.fromkeys(a for i in items.values() for a in (i.assets if modalities else i.rasters))
     chosen = [m for m in modalities if m in known] if modalities else list(known)
@@ -290,9 +290,11 @@ def open_scene(path: Path | str, modalities: Sequence[str] = ()) -> FileReader:
     return FileReader(build_spec({"name": name, "stac": place, "modalities": parts}, Path(place)), items)
 
 
+def open_spec(spec: SceneSpec, modalities: Sequence[str] = ()) -> FileReader:
+    """Open what a description says, () all of its modalities; raises what `read_items` raises."""
+    return FileReader(spec, None if spec.stac is None else read_items(spec.place(spec.stac, ""))[1], modalities)
+
+
 def _gsd(source: Source) -> float | None:
     grid = read_grid(source.place, source.key)
     return abs(grid.georeference.transform[0]) if grid.georeference.crs else None
-
-
-__all__ = ["FileMissing", "FileReader", "GridMismatch", "MemoryReader", "Reader", "open_scene"]

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -27,8 +28,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mamol.data.arrays import read_arrays
 from mamol.data.dataset import UNLABELLED, SampleSet, class_names, classes_from
+from mamol.data.faults import Place, find_faults
 from mamol.data.texts import decode_texts, encode_texts
-from mamol.errors import ConfigError, DataError, FileMissing, unknown
+from mamol.errors import ConfigError, DataError, FileMissing, missing, together
 from mamol.files import atomic, must_exist, sha256_file
 from mamol.modality import AXES, Batch, Modality
 
@@ -67,7 +69,7 @@ class SamplesSpec(_Part):
 
 
 def load_samples(folder: Path) -> SampleSet:
-    """Read a sample set; raises FileMissing, ConfigError, UnknownName and DataError."""
+    """Read a sample set; raises FileMissing, ConfigError and UnknownName (every fault at once), and DataError."""
     spec = _read_spec(must_exist(folder / "samples.toml", "sample set description"))
     table, parquet = folder / "samples.npz", folder / "samples.parquet"
     if table.exists():
@@ -125,15 +127,17 @@ def write_samples(dataset: SampleSet, folder: Path, overwrite: bool = False) -> 
 
 def _read_spec(path: Path) -> SamplesSpec:
     try:
-        return SamplesSpec.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}.") from None
+    try:
+        return SamplesSpec.model_validate(tree)
     except ValidationError as error:
-        first = error.errors()[0]
-        if first["type"] == "extra_forbidden":
-            known = SampleModality.model_fields if len(first["loc"]) > 1 else SamplesSpec.model_fields
-            raise unknown(f"key in {path.name}", str(first["loc"][-1]), known) from None
-        raise ConfigError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}; got {first['input']!r}.") from None
+        raise together(list(find_faults(error, tree, path, _keys).values())) from None
+
+
+def _keys(place: Place) -> Iterable[str]:
+    return SampleModality.model_fields if len(place) > 1 else SamplesSpec.model_fields
 
 
 def _from_npz(path: Path, spec: SamplesSpec) -> dict[str, np.ndarray]:
@@ -145,9 +149,8 @@ def _from_parquet(path: Path, spec: SamplesSpec) -> dict[str, np.ndarray]:
         frame = pd.read_parquet(path)
     except (ValueError, OSError) as error:
         raise DataError(f"{path} cannot be read ({error}); it may be truncated.") from error
-    for column in ["label", *spec.modalities]:
-        if column not in frame:
-            raise unknown(f"column in {path.name}", column, map(str, frame.columns))
+    if absent := [c for c in ["label", *spec.modalities] if c not in frame]:
+        raise missing(f"column in {path}:", absent, map(str, frame.columns))
     arrays = {"labels": frame["label"].to_numpy()}
     if "group" in frame:
         arrays["groups"] = frame["group"].to_numpy(dtype=str)

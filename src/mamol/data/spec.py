@@ -17,16 +17,15 @@ With `stac = "items.json"` the tiles are STAC items and the files their assets (
 from __future__ import annotations
 
 import csv
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from mamol.data.handles import ARCHIVE, is_remote, resolve
-from mamol.errors import ConfigError, FileMissing, UsageError, unknown
+from mamol.errors import ConfigError, FileMissing, UsageError
 from mamol.files import must_exist
 
 Resampling = Literal["nearest", "bilinear", "cubic", "average", "mode", "min", "max", "med", "mean_std"]
@@ -56,11 +55,13 @@ class Mask:
     values: tuple[float, ...] | None = None
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
+    """A table of scene.toml; a key that it does not know is an error."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
-class ModalitySpec(_Part):
+class ModalitySpec(Part):
     """One sensor's files."""
 
     path: str | None = None
@@ -102,7 +103,7 @@ class ModalitySpec(_Part):
         )
 
 
-class LabelSpec(_Part):
+class LabelSpec(Part):
     """Where the labels come from."""
 
     path: str
@@ -112,16 +113,30 @@ class LabelSpec(_Part):
     layer: str | None = None
     all_touched: bool = False
     """Burn every pixel that a polygon touches, not only those whose centre it covers."""
-    ignore: tuple[float, ...] = (0,)
-    """Raster values that mean unlabelled."""
+    ignore: tuple[float | str, ...] | None = None
+    """Raster values that mean unlabelled, or classes of polygons that are left out; None: 0 in a raster, no polygon."""
     train: str | None = None
     """Label raster of the official training part."""
     test: str | None = None
     split: str | None = None
     """Raster of the official split: 1 train, 2 test."""
 
+    def ignored_values(self) -> tuple[float, ...]:
+        """Return the raster values that mean unlabelled; raises ConfigError for the name of a class."""
+        if names := [v for v in self.ignore or () if isinstance(v, str)]:
+            raise ConfigError(
+                f"ignore = in [labels] names the classes {', '.join(map(repr, names))}, but {self.path} is a raster; "
+                "give the raster's values as numbers."
+            )
+        return (0.0,) if self.ignore is None else tuple(float(v) for v in self.ignore)
 
-class ClassSpec(_Part):
+    def ignored_texts(self) -> frozenset[str]:
+        """Return the attribute texts of the polygons that are left out; a number stands for it with and without .0."""
+        given = [(v, v) if isinstance(v, str) else (f"{v:g}", str(float(v))) for v in self.ignore or ()]
+        return frozenset(text for pair in given for text in pair)
+
+
+class ClassSpec(Part):
     """One class."""
 
     name: str
@@ -130,7 +145,7 @@ class ClassSpec(_Part):
     colour: str | None = Field(None, pattern="^#[0-9a-fA-F]{6}$")
 
 
-class SceneSpec(_Part):
+class SceneSpec(Part):
     """A whole scene.toml; `folder` is where it lies."""
 
     name: str
@@ -204,63 +219,3 @@ class SceneSpec(_Part):
         if not names:
             raise FileMissing(f"no file matches {self.folder / pattern} for any tile; check tiles and path in scene.toml.")
         return names
-
-
-def read_spec(path: Path) -> SceneSpec:
-    """Read and check a scene.toml; raises FileMissing, ConfigError and UnknownName (with the nearest key)."""
-    path = Path(path)
-    if path.is_dir():
-        path = path / "scene.toml"
-    if not path.is_file():
-        raise FileMissing(f"scene description not found: {path}. `mamol scene make DIR` writes an example.")
-    try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}.") from None
-    return build_spec(tree, path)
-
-
-def build_spec(tree: dict[str, Any], path: Path) -> SceneSpec:
-    """Check a parsed scene.toml; `path` is named in errors."""
-    try:
-        spec = SceneSpec.model_validate(tree | {"folder": path.parent})
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(p) for p in first["loc"])
-        if first["type"] == "extra_forbidden":
-            raise unknown(f"key in {path.name}", str(first["loc"][-1]), _keys(first["loc"])) from None
-        raise ConfigError(f"{path}: {where}: {first['msg']}; got {first['input']!r}.") from None
-    if spec.grid is not None and spec.grid not in spec.modalities:
-        raise unknown("modality in grid =", spec.grid, spec.modalities)
-    for name, modality in spec.modalities.items():
-        if fault := _fault(modality, spec.stac is not None):
-            raise ConfigError(f"{path}: modalities.{name}: {fault}.")
-    pattern = spec.modalities[spec.grid_modality()].path
-    if pattern is not None and "{tile}" not in pattern and spec.tiles is not None:
-        raise ConfigError(f"{path}: tiles are named, but the path of '{spec.grid_modality()}' has no {{tile}} in it.")
-    names = [c.name for c in spec.classes]
-    for name in names:
-        if names.count(name) > 1:
-            raise ConfigError(f"{path}: the class '{name}' is listed twice; class names must differ.")
-    return spec
-
-
-def _fault(spec: ModalitySpec, stac: bool) -> str:
-    """Say what is wrong between the keys of a modality; empty if nothing is."""
-    assets, mask_asset = spec.assets is not None, spec.mask_asset is not None
-    faults = {
-        "assets = and mask_asset = need stac = at the top of the file": (assets or mask_asset) and not stac,
-        "needs path = (or stac = at the top, for the assets of STAC items)": spec.path is None and not stac,
-        "path = and assets = exclude each other": spec.path is not None and assets,
-        "mask = and mask_asset = exclude each other": spec.mask is not None and mask_asset,
-        "mask_values = needs mask = or mask_asset =": spec.mask_values is not None and spec.mask is None and not mask_asset,
-        "bands = goes with a single asset; leave assets out that are not wanted": bool(spec.bands) and len(spec.assets or ()) > 1,
-        "key = goes with path =, not with assets": spec.key is not None and spec.path is None,
-    }
-    return next((said for said, wrong in faults.items() if wrong), "")
-
-
-def _keys(location: tuple[int | str, ...]) -> list[str]:
-    parts: dict[str, type[_Part]] = {"modalities": ModalitySpec, "labels": LabelSpec, "classes": ClassSpec}
-    kind = parts.get(str(location[0]), SceneSpec) if len(location) > 1 else SceneSpec
-    return [k for k in kind.model_fields if k != "folder"]

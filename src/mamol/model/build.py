@@ -18,7 +18,7 @@ def build_classifier(shape: InputShape, config: Config) -> AnyClassifier:
     for m in shape.modalities:
         if m.kind == "text":
             raise ConfigError(
-                f"'{m.name}' is text, which the scene backbone cannot read; set backbone.kind = \"transformers\" and "
-                f'backbone.models = {{{m.name} = "minilm"}}.'
+                f"'{m.name}' is text, which the scene backbone cannot read; start from --config fashion-products with "
+                f"--set 'backbone.models={{{m.name} = \"minilm\"}}' --set 'backbone.depths={{}}'."
             )
     return Classifier(shape, config)

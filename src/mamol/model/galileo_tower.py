@@ -49,7 +49,7 @@ class GalileoTower(Tower):
         self.is_scene = is_scene
         self.config = config
         self.where = {m.name: _find_bands(m) for m in modalities}
-        self.model = mixture_of(model, self.names, config)
+        self.model = mixture_of(model, self.names, config, "galileo-nano")
         self.raw = torch.nn.ModuleDict({m.name: Raw(m.bands) for m in modalities})
         for part, (mean, divisor) in galileo_statistics().items():
             self.register_buffer(f"mean_{part}", mean, persistent=False)

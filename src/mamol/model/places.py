@@ -43,9 +43,9 @@ def find_places(
     modules = {n: m for n, m in model.named_modules(remove_duplicate=False) if n}
     linear = {n: m for n, m in modules.items() if isinstance(m, nn.Linear)}
     if not linear:
-        raise UsageError(f"{type(model).__name__} holds no torch.nn.Linear; there is nothing to put experts beside.")
+        raise _no_linear(model, modules)
     matched = _every(model, linear) if target_modules == ALL_LINEAR else _matched(target_modules, modules, linear)
-    kept = _in_layers(matched, layers) if layers is not None else matched
+    kept = _in_layers(model, matched, layers) if layers is not None else matched
     for name in kept:
         if _uncalled(model, name):
             raise UsageError(
@@ -102,7 +102,7 @@ def _matched(target: str | Sequence[str], modules: dict[str, nn.Module], linear:
             raise UsageError(f"target_modules {target!r} is not a regular expression: {error}.") from None
         _refuse_other_kinds([n for n in found if n not in linear], modules, bool(set(found) & set(linear)))
         if not found:
-            raise _no_match(target, linear)
+            raise _no_match(target, linear, is_text=True)
         return [n for n in found if n in linear]
     if not target:
         raise UsageError("target_modules is empty; name at least one Linear layer, or 'all-linear'.")
@@ -125,17 +125,34 @@ def _refuse_other_kinds(others: list[str], modules: dict[str, nn.Module], some_l
         )
 
 
-def _no_match(wanted: str, linear: dict[str, nn.Linear]) -> UnknownName:
+def _no_match(wanted: str, linear: dict[str, nn.Linear], is_text: bool = False) -> UnknownName:
     endings = sorted({n.rsplit(".", 1)[-1] for n in linear} | {".".join(n.split(".")[-2:]) for n in linear} | set(linear))
     near = difflib.get_close_matches(wanted, endings, n=4, cutoff=0.4)
     listed = near or sorted({n.rsplit(".", 1)[-1] for n in linear})[:12]
+    advice = "Give suffixes of names, a regular expression for whole names, or 'all-linear'."
+    if is_text and any(n == wanted or n.endswith("." + wanted) for n in linear):
+        advice = f"Here a text is a regular expression for the whole name; write [{wanted!r}]."
     return UnknownName(
         f"target_modules '{wanted}' matches no layer of the model. {'Close' if near else 'Its Linear layers'}: "
-        f"{', '.join(listed)}. Give suffixes of names, a regular expression for whole names, or 'all-linear'."
+        f"{', '.join(listed)}. {advice}"
     )
 
 
-def _in_layers(names: list[str], layers: Iterable[int]) -> list[str]:
+def _no_linear(model: nn.Module, modules: dict[str, nn.Module]) -> UsageError:
+    """Build the error for a model without Linear layers; it names the kinds that hold its matrices (GPT-2: Conv1D)."""
+    kinds: dict[str, str] = {}
+    for name, module in modules.items():
+        weight = dict(module.named_parameters(recurse=False)).get("weight")
+        if weight is not None and weight.dim() > 1 and not isinstance(module, nn.Embedding):
+            kinds.setdefault(type(module).__name__, name)
+    held = ", ".join(f"{kind} ({name})" for kind, name in kinds.items())
+    return UsageError(
+        f"{type(model).__name__} holds no torch.nn.Linear, and experts sit beside torch.nn.Linear only"
+        f"{f'; its weights are in {held}' if held else ''}."
+    )
+
+
+def _in_layers(model: nn.Module, names: list[str], layers: Iterable[int]) -> list[str]:
     wanted = list(layers)
     if not wanted:
         raise UsageError("layers is empty; name at least one layer, or None for all.")
@@ -146,7 +163,11 @@ def _in_layers(names: list[str], layers: Iterable[int]) -> list[str]:
     exact = [i + count if i < 0 else i for i in wanted]
     for asked, i in zip(wanted, exact, strict=True):
         if i not in numbers:
-            raise UnknownName(f"layer {asked} is not among the matched layers {numbers[0]}..{numbers[-1]} of the model.")
+            raise UnknownName(
+                f"layer {asked} is not among the matched layers {numbers[0]}..{numbers[-1]} of {type(model).__name__}; name "
+                f"layers of {numbers[0]}..{numbers[-1]}, or count from the end, -1 the last (layers=, in a configuration "
+                "experts.layers)."
+            )
     return [n for n in names if layer_number(n) in exact]
 
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from mamol.config import Config
 from mamol.data.normalize import Normalizer
-from mamol.errors import ConfigError, unknown
+from mamol.errors import ConfigError, UnknownName
 from mamol.model.adapted import Adapted
 from mamol.model.backbone import fingerprint
 from mamol.model.classifier import InputShape, Output, refuse_empty, upsampled
@@ -30,6 +30,9 @@ from mamol.model.router import Router
 from mamol.model.rules import by_pattern
 from mamol.model.tokens import anywhere, pixel_stem
 from mamol.model.towers import Feature, ImageTower, PlainTower, TextTower, Tower
+
+SUITED = {"grid": "facebook/dinov2-small", "text": "minilm"}
+"""A model that reads modalities of a kind, for advice."""
 
 
 class Standard(nn.Module):
@@ -242,9 +245,16 @@ def _towers(shape: InputShape, config: Config) -> dict[str, Tower]:
 def _check(shape: InputShape, config: Config) -> None:
     """Refuse settings that have no meaning here."""
     names = [m.name for m in shape.modalities]
-    for name in [*config.backbone.models, *config.backbone.depths]:
-        if name not in names:
-            raise unknown("modality in backbone.models", name, names)
+    suited = [f'{m.name} = "{SUITED[m.kind]}"' for m in shape.modalities if m.kind in SUITED]
+    for key, table, example in (
+        ("models", config.backbone.models, ", ".join(suited)),
+        ("depths", config.backbone.depths, ""),
+    ):
+        if strange := [n for n in table if n not in names]:
+            raise UnknownName(
+                f"the configuration's backbone.{key} names {', '.join(map(repr, strange))}, but the modalities of the data set "
+                f"are: {', '.join(names)}. Set it for these, for example --set 'backbone.{key}={{{example}}}'."
+            )
     kind = config.backbone.kind
     if kind == "transformers" and shape.is_scene:
         raise ConfigError('backbone.kind = "transformers" classifies samples; for a scene use "scene" or "galileo-nano".')
@@ -252,7 +262,10 @@ def _check(shape: InputShape, config: Config) -> None:
         raise ConfigError('backbone.kind = "transformers" needs backbone.models, for example {image = "facebook/dinov2-small"}.')
     for m in shape.modalities:
         if m.kind == "text" and m.name not in config.backbone.models:
-            raise ConfigError(f"'{m.name}' is text and needs a language model: backbone.models = {{{m.name} = \"minilm\"}}.")
+            raise ConfigError(
+                f"'{m.name}' is text and needs a language model; start from --config fashion-products with "
+                f"--set 'backbone.models={{{', '.join(suited)}}}' --set 'backbone.depths={{}}'."
+            )
     _refuse_scene_settings(shape, config)
 
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from mamol.config import Config, MixtureConfig
 from mamol.data.normalize import Normalizer
 from mamol.data.texts import decode_texts
-from mamol.errors import UsageError
+from mamol.errors import UnknownName, UsageError
 from mamol.modality import Modality
 from mamol.model.adapted import Adapted, AdapterSettings
 from mamol.model.foreign import load_foreign
@@ -101,10 +101,11 @@ class Raw(nn.Module):
         return x * self.std.view(shape) + self.mean.view(shape)
 
 
-def mixture_of(model: nn.Module, modalities: Sequence[str], config: Config) -> nn.Module:
+def mixture_of(model: nn.Module, modalities: Sequence[str], config: Config, name: str) -> nn.Module:
     """Put the configured experts beside a pretrained model; return the model itself if there are none to put.
 
-    experts.targets are found by their common names (places.CANONICAL). Raises UsageError for the scene's own settings.
+    experts.targets are found by their common names (places.CANONICAL); `name` is the model's in errors. Raises UsageError
+    for the scene's own settings, UnknownName for layers and targets that the model lacks.
     """
     e = config.experts
     if not e.ranks(len(modalities)):
@@ -123,7 +124,10 @@ def mixture_of(model: nn.Module, modalities: Sequence[str], config: Config) -> n
         experts=MixtureConfig(**{k: getattr(e, k) for k in MixtureConfig.model_fields}),
         router=config.router,
     )
-    return Adapted(model, settings)
+    try:
+        return Adapted(model, settings)
+    except UnknownName as error:
+        raise UnknownName(f"the model '{name}' of the configuration: {error}") from None
 
 
 class ImageTower(Tower):
@@ -140,7 +144,7 @@ class ImageTower(Tower):
         super().__init__([modality], found.width)
         self.side_px = found.side_px
         depth = config.backbone.depths.get(modality.name)
-        self.model = mixture_of(_cut(found.model, depth, name), every, config)
+        self.model = mixture_of(_cut(found.model, depth, name), every, config, name)
         self.raw = Raw(3)
         self.register_buffer("mean", torch.tensor(found.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(found.std).view(1, 3, 1, 1), persistent=False)
@@ -173,7 +177,7 @@ class TextTower(Tower):
         super().__init__([modality], found.width)
         self.tokenizer = found.tokenizer
         depth = config.backbone.depths.get(modality.name)
-        self.model = mixture_of(_cut(found.model, depth, name), every, config)
+        self.model = mixture_of(_cut(found.model, depth, name), every, config, name)
 
     def forward(
         self, values: Mapping[str, Tensor], available: Mapping[str, Tensor], present: Bool[Tensor, "B M"], experts: Experts
