@@ -54,10 +54,9 @@ def signed(found: Interval | None) -> str:
     return f"{found.mean:+.1f} [{found.low:+.1f}, {found.high:+.1f}]" if found.n > 1 else f"{found.mean:+.1f} (1 seed)"
 
 
-def trained_weights(result: dict[str, Any], frozen_too: bool) -> int:
-    """Count the weights that train; those of a whole network are all of them."""
-    counts = result.get("parameters", {})
-    return sum(v for k, v in counts.items() if k != "frozen" or frozen_too)
+def trained_weights(result: dict[str, Any]) -> int:
+    """Count the weights that train."""
+    return sum(v for k, v in result.get("parameters", {}).items() if k != "frozen")
 
 
 def main_table(study: Study) -> str:
@@ -79,7 +78,7 @@ def main_table(study: Study) -> str:
 def _row(study: Study, name: str, method: str) -> str:
     runs = study[name, method, "patterns"]
     some = next(iter(runs.values()))
-    weights = trained_weights(some, frozen_too=False)
+    weights = trained_weights(some)
     cells = [str(mean_interval([r[k] for r in runs.values()])) for k in KEYS]
     against = "" if method == "mamol" else signed(difference(study, name, "mamol", method, "mean_oa"))
     adds = f"{some['multiply_adds']:,}" if some.get("multiply_adds") else "-"
@@ -147,7 +146,8 @@ def patterns_table(study: Study) -> str:
     for name in SETS:
         methods = [m for m in (*PARADIGMS, *OTHERS) if (name, m, "patterns") in study]
         if methods:
-            labels, cells = _by_pattern(study, name, methods)
+            labels, means = by_pattern(study, name, methods)
+            cells = [f"| {m} | {' | '.join(f'{v:.1f}' for v in row)} |" for m, row in zip(methods, means, strict=True)]
             out += [f"### {name}", "", f"| method | {' | '.join(labels)} |", f"|---|{'---:|' * len(labels)}", *cells, ""]
     note = (
         "OA in percent, mean over the seeds of the table above; of sets with more than seven patterns the mean over the patterns "
@@ -156,8 +156,8 @@ def patterns_table(study: Study) -> str:
     return "\n".join([*out, note])
 
 
-def _by_pattern(study: Study, name: str, methods: list[str]) -> tuple[list[str], list[str]]:
-    """Return the columns' labels and one row a method."""
+def by_pattern(study: Study, name: str, methods: list[str]) -> tuple[list[str], list[list[float]]]:
+    """Return the columns' labels and one row of mean OA a method."""
     some = next(iter(study[name, methods[0], "patterns"].values()))["patterns"]
     groups: dict[str, list[int]] = {}
     for i, row in enumerate(some):
@@ -166,8 +166,8 @@ def _by_pattern(study: Study, name: str, methods: list[str]) -> tuple[list[str],
     rows = []
     for method in methods:
         runs = study[name, method, "patterns"].values()
-        means = [sum(r["patterns"][i]["oa"] for r in runs for i in g) / (len(runs) * len(g)) for g in groups.values()]
-        rows.append(f"| {method} | {' | '.join(f'{m:.1f}' for m in means)} |")
+        means = (sum(r["patterns"][i]["oa"] for r in runs for i in g) / (len(runs) * len(g)) for g in groups.values())
+        rows.append([round(m, 2) for m in means])
     return list(groups), rows
 
 

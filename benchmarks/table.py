@@ -1,4 +1,4 @@
-"""Write every table of README and docs from the records, or check that they are current.
+"""Write every table and picture of README and docs from the records, or check that they are current.
 
     python benchmarks/table.py            write
     python benchmarks/table.py --check    exit 1 if a table differs from its records
@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from study_figures import draw_pictures, stale_pictures
 from study_tables import STUDY_TABLES, Study, loose_numbers, read_study, with_values
 
 from mamol.evaluate.interval import mean_interval, paired_interval
@@ -135,7 +136,7 @@ def pretrained_cost_table(records: Records) -> str:
 def _trained(records: Records, name: str, method: str, counts: dict[str, int]) -> int:
     """Count what trains; of a whole network that is also what the other ways freeze."""
     own = sum(v for k, v in counts.items() if k != "frozen")
-    if not method.endswith("-full"):
+    if not method.endswith("-full") or counts.get("backbone"):
         return own
     other = records.get((name, method.replace("-full", "-head")), {})
     return own + (next(iter(other.values()))["result"]["parameters"]["frozen"] if other else 0)
@@ -294,8 +295,11 @@ def main() -> None:
     loose = loose_numbers((ROOT / "docs" / "study.md").read_text(encoding="utf-8"))
     if loose:
         sys.exit(f"docs/study.md has numbers that come from no record: {', '.join(loose)}")
+    stale += stale_pictures(study)
+    if "--check" not in sys.argv:
+        draw_pictures(study)
     if "--check" in sys.argv and stale:
-        sys.exit(f"tables differ from the records in {', '.join(stale)}; run `make tables`.")
+        sys.exit(f"these differ from the records: {', '.join(stale)}; run `make tables`.")
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def test_plots(scores: Evaluation, tmp_path: Path) -> None:
 def test_json_has_what_the_contract_names(scores: Evaluation) -> None:
     tree = json.loads(json.dumps(scores.to_json(), allow_nan=False))
     assert {"dataset", "split", "seed", "classes", "mean_oa", "worst_oa", "parameters"} <= set(tree)
-    assert set(tree["parameters"]) == {"experts", "router", "tokenizers", "head", "frozen"}
+    assert set(tree["parameters"]) == {"experts", "router", "tokenizers", "head", "backbone", "frozen"}
     assert set(tree["baselines"]) == {"forest"}
     if tree["protocol"] == "patterns":
         assert {"present", "n", "oa", "aa", "kappa", "ece"} <= set(tree["patterns"][0])

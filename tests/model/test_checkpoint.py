@@ -120,6 +120,6 @@ def test_the_document_says_what_was_trained(scene_run: Trained) -> None:
     document = read_run(scene_run.run)
     assert document.dataset == "made"
     assert document.split == {"kind": "block", "seed": 0, "hash": scene_run.split.hash(), "overlap": scene_run.split.overlap}
-    assert set(document.parameters) == {"experts", "router", "tokenizers", "head", "frozen"}
+    assert set(document.parameters) == {"experts", "router", "tokenizers", "head", "backbone", "frozen"}
     assert document.training["best_step"] in {3, 6}
     assert "hsi+sar+lidar" in document.temperatures

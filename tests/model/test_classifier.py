@@ -177,3 +177,9 @@ def test_gates_are_reported_per_layer() -> None:
     assert gates["shared"] == 1
     assert gates["specific hsi"] == 1
     assert gates["specific sar"] == 0
+
+
+def test_a_backbone_that_trains_counts_as_trained() -> None:
+    frozen, whole = (build(SCENE, tiny_config(backbone={"freeze": f})).parameter_counts() for f in (True, False))
+    assert (frozen["backbone"], whole["frozen"]) == (0, 0)
+    assert whole["backbone"] == frozen["frozen"] > 0

@@ -231,7 +231,7 @@ class Classifier(nn.Module):
         return self.config.experts.names([m.name for m in self.modalities])
 
     def parameter_counts(self) -> dict[str, int]:
-        """Count the weights: experts, router, tokenizers, head, frozen."""
+        """Count the weights: experts, router, tokenizers, head, and the backbone, frozen or trained."""
 
         def size(module: nn.Module) -> int:
             return sum(p.numel() for p in module.parameters())
@@ -241,6 +241,7 @@ class Classifier(nn.Module):
             "router": size(self.mixture.routers),
             "tokenizers": size(self.tokenizers),
             "head": size(self.head),
+            "backbone": 0 if self.config.backbone.freeze else size(self.backbone),
             "frozen": size(self.backbone) if self.config.backbone.freeze else 0,
         }
 

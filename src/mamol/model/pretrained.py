@@ -161,7 +161,7 @@ class PretrainedClassifier(nn.Module):
         return self.config.experts.names([m.name for m in self.modalities])
 
     def parameter_counts(self) -> dict[str, int]:
-        """Count the weights: experts, router, tokenizers, head, frozen."""
+        """Count the weights: experts, router, tokenizers, head, and the backbones, frozen or trained."""
 
         def size(*modules: nn.Module) -> int:
             return sum(p.numel() for m in modules for p in m.parameters())
@@ -176,6 +176,7 @@ class PretrainedClassifier(nn.Module):
             "router": in_places + size(*(a.gating for a in adapted)),
             "tokenizers": size(*(t for _, t in self._each() if isinstance(t, PlainTower))),
             "head": head,
+            "backbone": 0 if self.config.backbone.freeze else size(*models),
             "frozen": size(*models) if self.config.backbone.freeze else 0,
         }
 
