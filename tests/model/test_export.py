@@ -1,5 +1,6 @@
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,11 @@ import pytest
 import torch
 from test_adapted import MASK, SENSORS, inputs, mixed
 
-from conftest import Trained
+from conftest import Trained, make_run
+from made import made_samples
 from mamol.errors import OutputExists, ShapeMismatch, UnknownName, UsageError
-from mamol.modality import patterns
+from mamol.modality import Batch, patterns
+from mamol.model.checkpoint import load_run
 from mamol.model.export import export_adapted, export_run
 
 pytest.importorskip("onnxscript")
@@ -28,7 +31,7 @@ def random_inputs(run: Trained, batch: int) -> dict[str, torch.Tensor]:
     side = model.config.tokens.window_px
     out = {}
     for m in model.modalities:
-        rest = {"grid": (side, side), "series": (m.length,)}.get(m.kind, ())
+        rest = {"grid": model.shape.pixels.get(m.name, (side, side)), "series": (m.length,)}.get(m.kind, ())
         out[m.name] = torch.randn(batch, model.shape.bands[m.name], *rest, generator=random)
     return out
 
@@ -72,6 +75,29 @@ def test_folded_for_one_pattern(which: str, request: pytest.FixtureRequest, tmp_
         values = random_inputs(run, 4)
         (found,) = graph.run(None, {m: values[m].numpy() for m in pattern})
         np.testing.assert_allclose(found, wanted(run, values, [pattern] * 4), atol=1e-4)
+
+
+def test_grids_of_samples_have_the_size_that_they_were_trained_on(tmp_path: Path) -> None:
+    data, n = made_samples(), 120
+    photo = np.random.default_rng(1).normal(0, 1, (n, 2, 11, 6)).astype(np.float32)
+    values, available = dict(data.samples.values), dict(data.samples.available)
+    values["photo"], available["photo"] = photo, np.ones((n, 11, 6), dtype=bool)
+    run = make_run(replace(data, samples=Batch(values, available)), tmp_path / "run")
+    again = replace(run, predictor=load_run(run.run))
+    graph = session(export_run(again.predictor, tmp_path / "all.onnx"))
+    assert [x.shape[1:] for x in graph.get_inputs() if x.name == "photo"] == [[2, 11, 6]]
+    rows = [("optical", "photo"), ("photo",)]
+    inputs = random_inputs(again, 2)
+    mask = np.array([[m in row for m in again.predictor.modalities] for row in rows])
+    (found,) = graph.run(None, {m: v.numpy() for m, v in inputs.items()} | {"available": mask})
+    np.testing.assert_allclose(found, wanted(again, inputs, rows), atol=1e-4)
+    # A folder from before sizes were kept loads and predicts; what it does not know is asked for.
+    document = json.loads((run.run / "mamol.json").read_text())
+    (run.run / "mamol.json").write_text(json.dumps({k: v for k, v in document.items() if k != "pixels"}))
+    old = load_run(run.run)
+    np.testing.assert_array_equal(old.predict(data.samples), again.predictor.predict(data.samples))
+    with pytest.raises(UsageError, match=r'"pixels": \{"photo": \[H, W\]\}'):
+        export_run(old, tmp_path / "old.onnx")
 
 
 def test_an_adapted_module_of_somebody_else(tmp_path: Path) -> None:

@@ -4,8 +4,9 @@
     export_adapted  any adapted module     inputs: what its forward takes by name [, available (B, M)]  ->  output
 
 A folded graph holds plain matrices only. The file's metadata name the modalities in the mask's order, the classes, the
-normalisation and the temperatures, as JSON. The batch is free; windows have the size of the example. Needs
-`mamol[onnx]`; onnxruntime runs the result without torch or mamol.
+normalisation and the temperatures, as JSON. The batch is free; a window of a scene is tokens.window_px, a grid of a
+sample what it was in training, and the other inputs have the sizes of the example. Needs `mamol[onnx]`; onnxruntime runs
+the result without torch or mamol (docs/export.md).
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ def export_run(
     """Write a trained classifier; `pattern` None keeps the mask as an input, else the graph is folded for that pattern.
 
     Inputs are `<modality>` (B, C, ...), normalised as the metadata say, and `available` (B, M), bool; the output is
-    `logits`, (B, K) or (B, K, H, W). Raises UnknownName, UsageError for text or what does not fold, OutputExists,
-    FileMissing without the extra.
+    `logits`, (B, K) or (B, K, H, W). Raises UnknownName, UsageError for text, for what does not fold and for a run folder
+    that does not tell the size of its grids, OutputExists, FileMissing without the extra.
     """
     model, path = predictor.model, Path(path)
     must_not_exist(path, overwrite)
@@ -54,8 +55,7 @@ def export_run(
         if m.kind == "text" and (pattern is None or m.name in pattern):
             raise UsageError(f"'{m.name}' is text; its tokenizer is no part of an ONNX graph. Export a pattern without it.")
     wrapped = _Masked(model) if pattern is None else _Folded(model, pattern)
-    side = model.config.tokens.window_px
-    inputs = {m.name: torch.zeros(_example_shape(m, model, side)) for m in model.modalities if m.name in (pattern or names)}
+    inputs = {m.name: torch.zeros(_example_shape(m, model)) for m in model.modalities if m.name in (pattern or names)}
     if pattern is None:
         inputs[MASK] = torch.ones(EXAMPLE_BATCH, len(names), dtype=torch.bool)
     about = {
@@ -121,8 +121,7 @@ class _Folded(nn.Module):
         super().__init__()
         self.model = model.folded(pattern)
         self.names = [m.name for m in model.modalities if m.name in pattern]
-        side = model.config.tokens.window_px
-        self.absent = {m.name: _example_shape(m, model, side)[1:] for m in model.modalities if m.name not in pattern}
+        self.absent = {m.name: _example_shape(m, model)[1:] for m in model.modalities if m.name not in pattern}
 
     def forward(self, *inputs: Tensor) -> Tensor:
         values = dict(zip(self.names, inputs, strict=True))
@@ -153,10 +152,16 @@ def _spread(mask: Tensor, values: Tensor) -> Tensor:
     return mask.view(-1, *[1] * (values.dim() - 2)).expand(-1, *values.shape[2:])
 
 
-def _example_shape(m: Modality, model: AnyClassifier, side: int) -> tuple[int, ...]:
-    bands = model.shape.bands[m.name]
-    rest = {"grid": (side, side), "series": (m.length,)}.get(m.kind, ())
-    return (EXAMPLE_BATCH, bands, *rest)
+def _example_shape(m: Modality, model: AnyClassifier) -> tuple[int, ...]:
+    """Return the shape of the example of one modality, (B, C, ...); raises UsageError if a grid's size is not known."""
+    side, shape = model.config.tokens.window_px, model.shape
+    if m.kind == "grid" and not shape.is_scene and m.name not in shape.pixels:
+        raise UsageError(
+            f"the run folder does not tell how many pixels a sample of '{m.name}' has, for an older mamol wrote it. Train it "
+            f'anew, or add "pixels": {{"{m.name}": [H, W]}} to its mamol.json.'
+        )
+    rest = {"grid": shape.pixels.get(m.name, (side, side)), "series": (m.length,)}.get(m.kind, ())
+    return (EXAMPLE_BATCH, shape.bands[m.name], *rest)
 
 
 def _write(

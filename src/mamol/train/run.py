@@ -19,7 +19,7 @@ import numpy as np
 from accelerate import PartialState
 
 from mamol.config import Config
-from mamol.data.dataset import UNLABELLED, Dataset, Scene, class_names, label_arrays
+from mamol.data.dataset import UNLABELLED, Dataset, Scene, class_names, grid_sizes, label_arrays
 from mamol.data.normalize import Normalizer
 from mamol.data.split import TRAIN, Split
 from mamol.errors import CheckpointError, ConfigError, DataError, OutputExists, UsageError
@@ -75,7 +75,7 @@ def prepare(dataset: Dataset, split: Split, config: Config, seed: int, source: s
     else:
         normalizer = Normalizer.fit(dataset, split, config.data)
     bands = {m.name: normalizer.bands(m.name) for m in dataset.modalities}
-    shape = InputShape(dataset.modalities, bands, len(dataset.classes), isinstance(dataset, Scene))
+    shape = InputShape(dataset.modalities, bands, len(dataset.classes), isinstance(dataset, Scene), grid_sizes(dataset))
     seed_torch(seed, "start")
     model = build_classifier(shape, config)
     model.stand_in(normalizer)
@@ -196,6 +196,7 @@ def _document(prepared: Prepared, temperatures: dict[str, float], backbone_hash:
         modalities=prepared.dataset.modalities,
         bands=dict(prepared.model.shape.bands),
         is_scene=prepared.model.shape.is_scene,
+        pixels=dict(prepared.model.shape.pixels),
         classes=prepared.dataset.classes,
         normalizer=prepared.normalizer.to_json(),
         temperatures=temperatures,
