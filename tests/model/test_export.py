@@ -1,3 +1,4 @@
+import inspect
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,6 +13,7 @@ from conftest import Trained, make_run
 from made import made_samples
 from mamol.errors import OutputExists, ShapeMismatch, UnknownName, UsageError
 from mamol.modality import Batch, patterns
+from mamol.model.adapted import adapt
 from mamol.model.checkpoint import load_run
 from mamol.model.export import export_adapted, export_run
 
@@ -110,6 +112,60 @@ def test_an_adapted_module_of_somebody_else(tmp_path: Path) -> None:
         graph = session(export_adapted(adapted, {"x": x}, tmp_path / f"{i}.onnx", pattern))
         (found,) = graph.run(None, {"x": x.numpy()})
         np.testing.assert_allclose(found, adapted(x, available=pattern).detach().numpy(), atol=1e-4)
+
+
+class Picky(torch.nn.Module):
+    """A stranger's module that takes any name, as many do, needs two, and returns several outputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(4, 4)
+
+    def forward(self, tokens: torch.Tensor, scale: torch.Tensor | None = None, **more: object) -> dict[str, torch.Tensor]:
+        if scale is None:
+            raise ValueError("You have to specify a scale")
+        out = self.layer(tokens) * scale[:, None]
+        return {"hidden": out, "pooled": out.mean(1)}
+
+
+def test_wrong_inputs_are_named_before_torch_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.onnx, "export", None)  # it is not called
+    path, x = tmp_path / "a.onnx", inputs()
+    with pytest.raises(UsageError, match=r"unknown input of \w+ 'y'; known: x\."):
+        export_adapted(mixed(), {"y": x}, path)
+    with pytest.raises(UsageError, match=r"tensors by name, .* got a Tensor"):
+        inspect.unwrap(export_adapted)(mixed(), x, path)  # without the tests' own check of types
+    picky = adapt(Picky(), SENSORS)
+    says = r"Picky cannot be called with token: .*tokens.*\. Its forward takes tokens, scale\."
+    with pytest.raises(UsageError, match=says):
+        export_adapted(picky, {"token": x[:, 0, :4]}, path)
+    with pytest.raises(UsageError, match=r"with tokens: You have to specify a scale\. Its forward"):
+        export_adapted(picky, {"tokens": x[:, 0, :4]}, path)
+    assert not path.exists()
+
+
+def test_the_first_of_several_outputs_is_kept_and_the_others_are_named(tmp_path: Path) -> None:
+    x = {"tokens": torch.randn(3, 4), "scale": torch.rand(3)}
+    picky = adapt(Picky(), SENSORS)
+    graph = session(export_adapted(picky, x, tmp_path / "a.onnx", ("dem",)))
+    (found,) = graph.run(None, {k: v.numpy() for k, v in x.items()})
+    np.testing.assert_allclose(found, picky(**x, available=("dem",))["hidden"].detach().numpy(), atol=1e-5)
+    told = graph.get_modelmeta().custom_metadata_map
+    assert (told["kept"], json.loads(told["left_out"])) == ("hidden", ["pooled"])
+
+
+def test_what_cannot_be_traced_is_said_in_plain_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def export(*args: object, **kwargs: object) -> None:
+        try:
+            raise RuntimeError("\x1b[31mno data-dependent branch\x1b[0m\nand much more")
+        except RuntimeError as error:
+            step = "Failed to export the model. \x1b[96mThis is step 1/3\x1b[0m of exporting. Next steps:\n- Debug"
+            raise torch.onnx.errors.OnnxExporterError(step) from error
+
+    monkeypatch.setattr(torch.onnx, "export", export)
+    with pytest.raises(UsageError, match=r"could not trace .* x, available: no data-dependent branch\.$") as refused:
+        export_adapted(mixed(), {"x": inputs()}, tmp_path / "a.onnx")
+    assert "\n" not in str(refused.value)
 
 
 def test_bad_requests_are_refused_before_anything_is_written(scene_run: Trained, tmp_path: Path) -> None:
