@@ -117,7 +117,7 @@ def test_map_with_and_without_a_sensor(home: Path, mamol: Mamol, refused: Callab
         assert not np.array_equal(full.read(1), less.read(1))
     with rasterio.open(home / "less_pattern.tif") as raster:
         assert not (raster.read(1) & 1).any()
-    refused(2, "pass --overwrite", "map", home / "run", home / "scene", "--out", home / "map.tif")
+    refused(2, "--overwrite on the command line", "map", home / "run", home / "scene", "--out", home / "map.tif")
     refused(2, "Did you mean 'lidar'", "map", home / "run", home / "scene", "--out", home / "x.tif", "--without", "lidr")
     refused(
         1,
