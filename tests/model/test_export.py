@@ -1,8 +1,10 @@
 import inspect
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,10 @@ import torch
 from test_adapted import MASK, SENSORS, inputs, mixed
 
 from conftest import Trained, make_run
-from made import made_samples
+from made import made_samples, made_scene
+from mamol.config import DataConfig
+from mamol.data.normalize import Normalizer
+from mamol.data.split import make_split
 from mamol.errors import OutputExists, ShapeMismatch, UnknownName, UsageError
 from mamol.modality import Batch, patterns
 from mamol.model.adapted import adapt
@@ -48,6 +53,34 @@ def wanted(run: Trained, values: Mapping[str, torch.Tensor], rows: Sequence[Sequ
         return run.predictor.model.eval()(values, available).logits.numpy()
 
 
+def page() -> dict[str, Any]:
+    """What the code in docs/export.md defines."""
+    text = (Path(__file__).resolve().parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    space: dict[str, Any] = {}
+    exec(compile(code, "docs/export.md", "exec"), space)
+    return space
+
+
+def agrees_with_the_page(path: Path, run: Trained, values: Mapping[str, torch.Tensor], mask: np.ndarray) -> None:
+    """Check that the page's code makes of raw values what mamol makes of them."""
+    raw, available = {m: 3 * v.numpy() - 1 for m, v in values.items()}, {}
+    for i, m in enumerate(run.predictor.modalities):
+        here = mask[:, i].reshape(-1, *[1] * (raw[m].ndim - 2))
+        available[m] = np.broadcast_to(here, raw[m].shape[:1] + raw[m].shape[2:])
+    found = page()["probabilities"](path, raw, mask)
+    np.testing.assert_allclose(found, run.predictor.predict(Batch(raw, available)), atol=1e-4)
+
+
+def test_the_page_normalises_spectra_as_mamol_does() -> None:
+    scene = made_scene()
+    normalizer = Normalizer.fit(scene, make_split(scene, "block", 0, 8), DataConfig(compress=4, unit_spectrum=True))
+    spectra = scene.tiles[0].values["hsi"][None]
+    found = page()["normalised"](spectra, json.loads(json.dumps(normalizer.to_json()))["hsi"])
+    assert found.shape[1] == 4
+    np.testing.assert_allclose(found, normalizer.apply(spectra, "hsi"), atol=1e-4)
+
+
 @pytest.mark.parametrize("which", ["scene_run", "sample_run"])
 def test_with_the_mask_as_an_input_every_pattern_agrees(which: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     run: Trained = request.getfixturevalue(which)
@@ -61,6 +94,7 @@ def test_with_the_mask_as_an_input_every_pattern_agrees(which: str, request: pyt
     np.testing.assert_allclose(found, wanted(run, values, rows), atol=1e-4)
     (one,) = graph.run(None, {m: v[:1].numpy() for m, v in values.items()} | {"available": mask[:1]})
     np.testing.assert_allclose(one, found[:1], atol=1e-4)
+    agrees_with_the_page(path, run, values, mask)
     told = graph.get_modelmeta().custom_metadata_map
     assert json.loads(told["classes"]) == list(run.predictor.classes)
     assert set(json.loads(told["normalisation"])) == set(names)
@@ -77,6 +111,8 @@ def test_folded_for_one_pattern(which: str, request: pytest.FixtureRequest, tmp_
         values = random_inputs(run, 4)
         (found,) = graph.run(None, {m: values[m].numpy() for m in pattern})
         np.testing.assert_allclose(found, wanted(run, values, [pattern] * 4), atol=1e-4)
+        mask = np.array([[m in pattern for m in run.predictor.modalities]] * 4)
+        agrees_with_the_page(tmp_path / f"{i}.onnx", run, values, mask)
 
 
 def test_grids_of_samples_have_the_size_that_they_were_trained_on(tmp_path: Path) -> None:
