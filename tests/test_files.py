@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mamol.errors import OutputExists, WriteFailed
-from mamol.files import atomic, sha256_file, write_json, write_text
+from mamol.files import atomic, must_not_exist, sha256_file, write_json, write_text
 
 
 def test_a_file_and_a_folder_appear_whole(tmp_path: Path) -> None:
@@ -37,8 +37,10 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
 
 def test_refusals(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"x": 1})
-    with pytest.raises(OutputExists):
+    with pytest.raises(OutputExists, match=r"overwrite=True \(--overwrite on the command line\)"):
         write_json(tmp_path / "a.json", {}, overwrite=False)
+    with pytest.raises(OutputExists, match=r"choose another name\.$"):
+        must_not_exist(tmp_path / "a.json", overwrite=None)
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "b.json", float("nan"))
     assert not (tmp_path / "b.json").exists()

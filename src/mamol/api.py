@@ -79,7 +79,7 @@ def pretrain_backbone(
     dataset: Dataset | str | Path, out: str | Path, options: TrainOptions | None = None, progress: Progress = silent
 ) -> Path:
     """Pretrain a backbone without labels and write its folder; use it with backbone.path. Raises as `train_model`."""
-    must_not_exist(Path(out))
+    must_not_exist(Path(out), overwrite=None)
     training.pretrain_backbone(_prepare(dataset, options or TrainOptions()), Path(out), progress)
     return Path(out)
 

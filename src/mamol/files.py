@@ -22,10 +22,11 @@ def must_exist(path: Path, what: str) -> Path:
     return path
 
 
-def must_not_exist(path: Path, overwrite: bool = False) -> None:
-    """Raise OutputExists if `path` is there and `overwrite` is False."""
+def must_not_exist(path: Path, overwrite: bool | None = False) -> None:
+    """Raise OutputExists if `path` is there, unless `overwrite`; None: the caller has no such choice to point to."""
     if path.exists() and not overwrite:
-        raise OutputExists(f"{path} exists already; choose another name or pass --overwrite.")
+        choice = "" if overwrite is None else ", or pass overwrite=True (--overwrite on the command line)"
+        raise OutputExists(f"{path} exists already; choose another name{choice}.")
 
 
 @contextmanager

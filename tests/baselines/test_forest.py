@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -23,6 +25,25 @@ def test_better_than_chance_with_every_sensor_and_one_regime_for_all_patterns(da
     assert result["patterns"][0]["oa"] > 60
     complete = score(fit_trees(dataset, split, ForestSettings(kind, "complete", trees=40, jobs=1)), dataset, split)
     assert result["mean_oa"] > complete["mean_oa"] - 3
+
+
+@pytest.mark.parametrize("kind", ["forest", "boosted"])
+@pytest.mark.parametrize("regime", ["every", "complete", "per-pattern"])
+def test_what_training_never_saw_is_ignored(kind: str, regime: str) -> None:
+    """One month is always cloudy, one sensor has no file; both may turn up later and then tell nothing."""
+    dataset = made_samples()
+    available = {m: a.copy() for m, a in dataset.samples.available.items()}
+    available["optical"][:, 2] = False
+    available["weather"][:] = False
+    batch = Batch(dataset.samples.values, available)
+    split = make_split(dataset, "block", 0, 8)
+    trees = fit_trees(replace(dataset, samples=batch), split, ForestSettings(kind, regime, trees=10, jobs=1))
+    found = trees.predict(batch)
+    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-4)
+    later = available | {"optical": np.ones_like(available["optical"])}
+    if regime != "per-pattern":  # which has no model for a sensor that it never saw
+        later["weather"] = np.ones_like(available["weather"])
+    assert np.isfinite(trees.predict(Batch(batch.values, later))).all()
 
 
 def test_unknown_choices() -> None:

@@ -1,15 +1,25 @@
+import inspect
 import json
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from test_adapted import MASK, SENSORS, inputs, mixed
 
-from conftest import Trained
+from conftest import Trained, make_run
+from made import made_samples, made_scene
+from mamol.config import DataConfig
+from mamol.data.normalize import Normalizer
+from mamol.data.split import make_split
 from mamol.errors import OutputExists, ShapeMismatch, UnknownName, UsageError
-from mamol.modality import patterns
+from mamol.modality import Batch, patterns
+from mamol.model.adapted import adapt
+from mamol.model.checkpoint import load_run
 from mamol.model.export import export_adapted, export_run
 
 pytest.importorskip("onnxscript")
@@ -28,7 +38,7 @@ def random_inputs(run: Trained, batch: int) -> dict[str, torch.Tensor]:
     side = model.config.tokens.window_px
     out = {}
     for m in model.modalities:
-        rest = {"grid": (side, side), "series": (m.length,)}.get(m.kind, ())
+        rest = {"grid": model.shape.pixels.get(m.name, (side, side)), "series": (m.length,)}.get(m.kind, ())
         out[m.name] = torch.randn(batch, model.shape.bands[m.name], *rest, generator=random)
     return out
 
@@ -41,6 +51,34 @@ def wanted(run: Trained, values: Mapping[str, torch.Tensor], rows: Sequence[Sequ
         available[m] = here.view(-1, *[1] * (v.dim() - 2)).expand(-1, *v.shape[2:])
     with torch.no_grad():
         return run.predictor.model.eval()(values, available).logits.numpy()
+
+
+def page() -> dict[str, Any]:
+    """What the code in docs/export.md defines."""
+    text = (Path(__file__).resolve().parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    space: dict[str, Any] = {}
+    exec(compile(code, "docs/export.md", "exec"), space)
+    return space
+
+
+def agrees_with_the_page(path: Path, run: Trained, values: Mapping[str, torch.Tensor], mask: np.ndarray) -> None:
+    """Check that the page's code makes of raw values what mamol makes of them."""
+    raw, available = {m: 3 * v.numpy() - 1 for m, v in values.items()}, {}
+    for i, m in enumerate(run.predictor.modalities):
+        here = mask[:, i].reshape(-1, *[1] * (raw[m].ndim - 2))
+        available[m] = np.broadcast_to(here, raw[m].shape[:1] + raw[m].shape[2:])
+    found = page()["probabilities"](path, raw, mask)
+    np.testing.assert_allclose(found, run.predictor.predict(Batch(raw, available)), atol=1e-4)
+
+
+def test_the_page_normalises_spectra_as_mamol_does() -> None:
+    scene = made_scene()
+    normalizer = Normalizer.fit(scene, make_split(scene, "block", 0, 8), DataConfig(compress=4, unit_spectrum=True))
+    spectra = scene.tiles[0].values["hsi"][None]
+    found = page()["normalised"](spectra, json.loads(json.dumps(normalizer.to_json()))["hsi"])
+    assert found.shape[1] == 4
+    np.testing.assert_allclose(found, normalizer.apply(spectra, "hsi"), atol=1e-4)
 
 
 @pytest.mark.parametrize("which", ["scene_run", "sample_run"])
@@ -56,6 +94,7 @@ def test_with_the_mask_as_an_input_every_pattern_agrees(which: str, request: pyt
     np.testing.assert_allclose(found, wanted(run, values, rows), atol=1e-4)
     (one,) = graph.run(None, {m: v[:1].numpy() for m, v in values.items()} | {"available": mask[:1]})
     np.testing.assert_allclose(one, found[:1], atol=1e-4)
+    agrees_with_the_page(path, run, values, mask)
     told = graph.get_modelmeta().custom_metadata_map
     assert json.loads(told["classes"]) == list(run.predictor.classes)
     assert set(json.loads(told["normalisation"])) == set(names)
@@ -72,6 +111,31 @@ def test_folded_for_one_pattern(which: str, request: pytest.FixtureRequest, tmp_
         values = random_inputs(run, 4)
         (found,) = graph.run(None, {m: values[m].numpy() for m in pattern})
         np.testing.assert_allclose(found, wanted(run, values, [pattern] * 4), atol=1e-4)
+        mask = np.array([[m in pattern for m in run.predictor.modalities]] * 4)
+        agrees_with_the_page(tmp_path / f"{i}.onnx", run, values, mask)
+
+
+def test_grids_of_samples_have_the_size_that_they_were_trained_on(tmp_path: Path) -> None:
+    data, n = made_samples(), 120
+    photo = np.random.default_rng(1).normal(0, 1, (n, 2, 11, 6)).astype(np.float32)
+    values, available = dict(data.samples.values), dict(data.samples.available)
+    values["photo"], available["photo"] = photo, np.ones((n, 11, 6), dtype=bool)
+    run = make_run(replace(data, samples=Batch(values, available)), tmp_path / "run")
+    again = replace(run, predictor=load_run(run.run))
+    graph = session(export_run(again.predictor, tmp_path / "all.onnx"))
+    assert [x.shape[1:] for x in graph.get_inputs() if x.name == "photo"] == [[2, 11, 6]]
+    rows = [("optical", "photo"), ("photo",)]
+    inputs = random_inputs(again, 2)
+    mask = np.array([[m in row for m in again.predictor.modalities] for row in rows])
+    (found,) = graph.run(None, {m: v.numpy() for m, v in inputs.items()} | {"available": mask})
+    np.testing.assert_allclose(found, wanted(again, inputs, rows), atol=1e-4)
+    # A folder from before sizes were kept loads and predicts; what it does not know is asked for.
+    document = json.loads((run.run / "mamol.json").read_text())
+    (run.run / "mamol.json").write_text(json.dumps({k: v for k, v in document.items() if k != "pixels"}))
+    old = load_run(run.run)
+    np.testing.assert_array_equal(old.predict(data.samples), again.predictor.predict(data.samples))
+    with pytest.raises(UsageError, match=r'"pixels": \{"photo": \[H, W\]\}'):
+        export_run(old, tmp_path / "old.onnx")
 
 
 def test_an_adapted_module_of_somebody_else(tmp_path: Path) -> None:
@@ -84,6 +148,60 @@ def test_an_adapted_module_of_somebody_else(tmp_path: Path) -> None:
         graph = session(export_adapted(adapted, {"x": x}, tmp_path / f"{i}.onnx", pattern))
         (found,) = graph.run(None, {"x": x.numpy()})
         np.testing.assert_allclose(found, adapted(x, available=pattern).detach().numpy(), atol=1e-4)
+
+
+class Picky(torch.nn.Module):
+    """A stranger's module that takes any name, as many do, needs two, and returns several outputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(4, 4)
+
+    def forward(self, tokens: torch.Tensor, scale: torch.Tensor | None = None, **more: object) -> dict[str, torch.Tensor]:
+        if scale is None:
+            raise ValueError("You have to specify a scale")
+        out = self.layer(tokens) * scale[:, None]
+        return {"hidden": out, "pooled": out.mean(1)}
+
+
+def test_wrong_inputs_are_named_before_torch_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.onnx, "export", None)  # it is not called
+    path, x = tmp_path / "a.onnx", inputs()
+    with pytest.raises(UsageError, match=r"unknown input of \w+ 'y'; known: x\."):
+        export_adapted(mixed(), {"y": x}, path)
+    with pytest.raises(UsageError, match=r"tensors by name, .* got a Tensor"):
+        inspect.unwrap(export_adapted)(mixed(), x, path)  # without the tests' own check of types
+    picky = adapt(Picky(), SENSORS)
+    says = r"Picky cannot be called with token: .*tokens.*\. Its forward takes tokens, scale\."
+    with pytest.raises(UsageError, match=says):
+        export_adapted(picky, {"token": x[:, 0, :4]}, path)
+    with pytest.raises(UsageError, match=r"with tokens: You have to specify a scale\. Its forward"):
+        export_adapted(picky, {"tokens": x[:, 0, :4]}, path)
+    assert not path.exists()
+
+
+def test_the_first_of_several_outputs_is_kept_and_the_others_are_named(tmp_path: Path) -> None:
+    x = {"tokens": torch.randn(3, 4), "scale": torch.rand(3)}
+    picky = adapt(Picky(), SENSORS)
+    graph = session(export_adapted(picky, x, tmp_path / "a.onnx", ("dem",)))
+    (found,) = graph.run(None, {k: v.numpy() for k, v in x.items()})
+    np.testing.assert_allclose(found, picky(**x, available=("dem",))["hidden"].detach().numpy(), atol=1e-5)
+    told = graph.get_modelmeta().custom_metadata_map
+    assert (told["kept"], json.loads(told["left_out"])) == ("hidden", ["pooled"])
+
+
+def test_what_cannot_be_traced_is_said_in_plain_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def export(*args: object, **kwargs: object) -> None:
+        try:
+            raise RuntimeError("\x1b[31mno data-dependent branch\x1b[0m\nand much more")
+        except RuntimeError as error:
+            step = "Failed to export the model. \x1b[96mThis is step 1/3\x1b[0m of exporting. Next steps:\n- Debug"
+            raise torch.onnx.errors.OnnxExporterError(step) from error
+
+    monkeypatch.setattr(torch.onnx, "export", export)
+    with pytest.raises(UsageError, match=r"could not trace .* x, available: no data-dependent branch\.$") as refused:
+        export_adapted(mixed(), {"x": inputs()}, tmp_path / "a.onnx")
+    assert "\n" not in str(refused.value)
 
 
 def test_bad_requests_are_refused_before_anything_is_written(scene_run: Trained, tmp_path: Path) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +15,11 @@ import pytest
 
 from conftest import Trained
 from made import TINY, made_samples, made_scene, tiny_config
+from mamol.data.dataset import Dataset, classes_from
 from mamol.data.samples import write_samples
 from mamol.data.split import make_split
-from mamol.errors import ConfigError, DataError, OutputExists
+from mamol.errors import CheckpointError, ConfigError, DataError, OutputExists
+from mamol.modality import Batch
 from mamol.model.checkpoint import load_run
 from mamol.train.run import Prepared, prepare, train
 
@@ -50,8 +54,33 @@ def test_stopped_and_resumed_run_is_the_same_run(tmp_path: Path) -> None:
     train(prepared(), tmp_path / "b")
     for name in ("adapters.safetensors", "backbone/weights.safetensors", "log.jsonl"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
-    again = train(prepared(), tmp_path / "a", resume=True)
-    assert again.modalities == ("optical", "weather", "photo")
+
+
+def test_a_finished_run_is_kept_only_for_the_same_question(
+    sample_run: Trained, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run, data = shutil.copytree(sample_run.run, tmp_path / "run"), made_samples()
+
+    def asked(dataset: Dataset = data, seed: int = 0, **sections: dict[str, object]) -> Prepared:
+        return prepare(dataset, make_split(dataset, "block", seed, 8), tiny_config(**sections), seed)
+
+    shifted = Batch({m: v + 1 for m, v in data.samples.values.items()}, data.samples.available)
+    before = {p.name: p.read_bytes() for p in run.iterdir() if p.is_file()}
+    assert train(asked(), run, resume=True).modalities == ("optical", "weather", "photo")
+    assert "was finished already" in caplog.text
+    for other, says in (
+        (asked(train={"lr": 1.0}), r"another configuration \(train.lr\);"),
+        (asked(seed=1), "another split, seed;"),
+        (asked(replace(data, name="others")), "another data set;"),
+        (asked(replace(data, samples=shifted)), "another set of values"),
+        (asked(replace(data, classes=classes_from(["a", "b", "z"]))), "another set of classes;"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            train(other, run, resume=True)
+    assert {p.name: p.read_bytes() for p in run.iterdir() if p.is_file()} == before
+    (run / "run.json").unlink()
+    with pytest.raises(CheckpointError, match=r"no run.json"):
+        train(asked(), run, resume=True)
 
 
 def test_one_class_in_train_is_refused() -> None:

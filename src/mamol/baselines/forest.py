@@ -130,13 +130,19 @@ def fit_trees(dataset: Dataset, split: Split, settings: ForestSettings | None = 
         else:
             tables = [_table({m: f[can] for m, f in features.items()}, row, names, settings.kind)]
         parts[pattern] = np.concatenate(tables), labels[can]
-    make = ESTIMATORS[settings.kind]
-    if settings.regime == "per-pattern":
-        models = {p: make(settings).fit(x, y) for p, (x, y) in parts.items() if len(y)}
-    else:
-        x = np.concatenate([x for x, _ in parts.values()])
-        models = {(): make(settings).fit(x, np.concatenate([y for _, y in parts.values()]))}
+    if settings.regime != "per-pattern":
+        parts = {(): (np.concatenate([x for x, _ in parts.values()]), np.concatenate([y for _, y in parts.values()]))}
+    models = {p: _fit(settings, x, y) for p, (x, y) in parts.items() if len(y)}
     return TreePredictor(models, layout, class_names(dataset), settings)
+
+
+def _fit(settings: ForestSettings, table: np.ndarray, labels: np.ndarray) -> Estimator:
+    """Fit one model; a column that was never observed becomes constant, for scikit-learn's boosted trees find no bins in it.
+
+    No tree splits on a constant, so whatever the column holds later changes nothing.
+    """
+    table = np.where(np.isnan(table).all(axis=0), np.float32(0), table)
+    return ESTIMATORS[settings.kind](settings).fit(table, labels)
 
 
 def batch_features(batch: Batch, layout: TableLayout) -> tuple[dict[str, np.ndarray], np.ndarray, tuple[int, ...]]:

@@ -30,7 +30,7 @@ def demo(
     from mamol.files import must_not_exist, write_json, write_text
     from mamol.mapping.picture import draw_maps, read_classes
 
-    must_not_exist(folder)
+    must_not_exist(folder, overwrite=None)
     scene = write_scene(folder / "scene", size, seed)
     with bars() as progress:
         api.train_model(scene, folder / "run", api.TrainOptions(overrides=SETTINGS, seed=seed), progress)

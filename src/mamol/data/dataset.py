@@ -118,6 +118,14 @@ def class_names(dataset: Dataset) -> tuple[str, ...]:
     return tuple(c.name for c in dataset.classes)
 
 
+def grid_sizes(dataset: Dataset) -> dict[str, tuple[int, int]]:
+    """Return the height and width of every grid of a sample; empty for a scene, whose tiles may have any size."""
+    if isinstance(dataset, Scene):
+        return {}
+    shapes = {m.name: dataset.samples.values[m.name].shape for m in dataset.modalities if m.kind == "grid"}
+    return {name: (shape[2], shape[3]) for name, shape in shapes.items()}
+
+
 PALETTE: Sequence[str] = (
     "#1b9e77", "#d95f02", "#7570b3", "#e7298a", "#66a61e", "#e6ab02", "#a6761d", "#1f78b4", "#b2df8a", "#fb9a99",
     "#cab2d6", "#ffff99", "#8dd3c7", "#bebada", "#fb8072", "#80b1d3", "#fdb462", "#b3de69", "#fccde5", "#bc80bd",

@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from mamol.config import Config
+from mamol.config import Config, Positive
 from mamol.data.dataset import ClassInfo
 from mamol.data.normalize import Normalizer
 from mamol.errors import CheckpointError, FileMissing, MamolError
@@ -67,6 +67,7 @@ class RunDocument(_Document):
     modalities: tuple[Modality, ...]
     bands: dict[str, int]
     is_scene: bool
+    pixels: dict[str, tuple[Positive, Positive]] = {}
     classes: tuple[ClassInfo, ...]
     normalizer: dict[str, Any]
     temperatures: dict[str, float]
@@ -77,7 +78,7 @@ class RunDocument(_Document):
 
     def shape(self) -> InputShape:
         """Return what the classifier was built for."""
-        return InputShape(self.modalities, self.bands, len(self.classes), self.is_scene)
+        return InputShape(self.modalities, self.bands, len(self.classes), self.is_scene, self.pixels)
 
 
 def save_backbone(folder: Path, model: Classifier, normalizer: Normalizer, pretraining: Mapping[str, Any]) -> None:

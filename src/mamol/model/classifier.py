@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -58,13 +58,15 @@ class InputShape:
     """What a classifier is built for.
 
     `bands[m]` is the number of channels after normalisation (data.compress may have reduced it), `classes` K,
-    `is_scene` whether every pixel has a label (a Scene) or every sample one (a SampleSet).
+    `is_scene` whether every pixel has a label (a Scene) or every sample one (a SampleSet). `pixels[m]` is the height and
+    width of a sample's grid; empty for a scene, which goes through in windows, and for run folders from before it was kept.
     """
 
     modalities: tuple[Modality, ...]
     bands: Mapping[str, int]
     classes: int
     is_scene: bool
+    pixels: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 class Classifier(nn.Module):

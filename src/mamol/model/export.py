@@ -4,32 +4,31 @@
     export_adapted  any adapted module     inputs: what its forward takes by name [, available (B, M)]  ->  output
 
 A folded graph holds plain matrices only. The file's metadata name the modalities in the mask's order, the classes, the
-normalisation and the temperatures, as JSON. The batch is free; windows have the size of the example. Needs
-`mamol[onnx]`; onnxruntime runs the result without torch or mamol.
+normalisation and the temperatures, as JSON. The batch is free; a window of a scene is tokens.window_px, a grid of a
+sample what it was in training, and the other inputs have the sizes of the example. Needs `mamol[onnx]`; onnxruntime runs
+the result without torch or mamol (docs/export.md).
 """
 
 from __future__ import annotations
 
-import copy
-import json
+import inspect
 import logging
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from importlib import metadata
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mamol.errors import FileMissing, ShapeMismatch, UsageError, unknown
-from mamol.files import atomic, must_not_exist
+from mamol.errors import MamolError, ShapeMismatch, UsageError, unknown
+from mamol.files import must_not_exist
 from mamol.modality import Modality
 from mamol.model.adapted import Adapted
 from mamol.model.build import AnyClassifier
+from mamol.model.onnx_files import at_rest, reason, write_onnx
 from mamol.model.predictor import MamolPredictor
 
+log = logging.getLogger(__name__)
 MASK = "available"
 EXAMPLE_BATCH = 5
 """Neither 0 nor 1, which a tracer would take for constants."""
@@ -41,8 +40,8 @@ def export_run(
     """Write a trained classifier; `pattern` None keeps the mask as an input, else the graph is folded for that pattern.
 
     Inputs are `<modality>` (B, C, ...), normalised as the metadata say, and `available` (B, M), bool; the output is
-    `logits`, (B, K) or (B, K, H, W). Raises UnknownName, UsageError for text or what does not fold, OutputExists,
-    FileMissing without the extra.
+    `logits`, (B, K) or (B, K, H, W). Raises UnknownName, UsageError for text, for what does not fold and for a run folder
+    that does not tell the size of its grids, OutputExists, FileMissing without the extra.
     """
     model, path = predictor.model, Path(path)
     must_not_exist(path, overwrite)
@@ -54,8 +53,7 @@ def export_run(
         if m.kind == "text" and (pattern is None or m.name in pattern):
             raise UsageError(f"'{m.name}' is text; its tokenizer is no part of an ONNX graph. Export a pattern without it.")
     wrapped = _Masked(model) if pattern is None else _Folded(model, pattern)
-    side = model.config.tokens.window_px
-    inputs = {m.name: torch.zeros(_example_shape(m, model, side)) for m in model.modalities if m.name in (pattern or names)}
+    inputs = {m.name: torch.zeros(_example_shape(m, model)) for m in model.modalities if m.name in (pattern or names)}
     if pattern is None:
         inputs[MASK] = torch.ones(EXAMPLE_BATCH, len(names), dtype=torch.bool)
     about = {
@@ -65,7 +63,7 @@ def export_run(
         "normalisation": predictor.normalizer.to_json(),
         "temperatures": dict(predictor.temperatures),
     }
-    return _write(wrapped, inputs, "logits", about, path, overwrite)
+    return write_onnx(at_rest(wrapped), inputs, "logits", about, path, overwrite)
 
 
 def export_adapted(
@@ -78,26 +76,83 @@ def export_adapted(
 ) -> Path:
     """Write an adapted module; `example` are its inputs by name, first axis the batch, of two samples or more.
 
-    With `pattern` None the graph takes `available` (B, M), too; else it is folded. The output is the module's tensor, or
-    the first one of what it returns. Raises as `export_run`, and ShapeMismatch for an example of one sample.
+    With `pattern` None the graph takes `available` (B, M), too; else it is folded. Only the batch is free: every other
+    size, such as the length of a sequence, is fixed to the example's, so give one of the length that will be used. One
+    output is kept, the first of what the module returns; `kept` and `left_out` in the metadata name it and the others.
+    Raises as `export_run`, ShapeMismatch for an example of one sample, UnknownName for an input that the model's forward
+    does not take, and UsageError for one that the model cannot be called with.
     """
     if not isinstance(adapted, Adapted):
         raise UsageError(f"export_adapted takes what `adapt` returned; got {type(adapted).__name__}.")
-    if MASK in example or not all(isinstance(v, Tensor) for v in example.values()):
-        kinds = {k: type(v).__name__ for k, v in example.items()}
-        raise UsageError(f"the example must be tensors by name, without '{MASK}'; got {kinds}.")
+    path = Path(path)
+    must_not_exist(path, overwrite)
+    sizes = _example_sizes(adapted.base, example)
     pattern = (pattern,) if isinstance(pattern, str) else pattern
-    sizes = {k: tuple(v.shape) for k, v in example.items()}
-    if not sizes or len({s[:1] for s in sizes.values()}) > 1 or min(s[0] if s else 0 for s in sizes.values()) < 2:
-        raise ShapeMismatch(f"the example needs tensors of one batch of at least two samples; got {sizes}.")
-    inputs = dict(example)
+    inputs = {k: v.cpu() for k, v in example.items()}
     if pattern is None:
-        module: nn.Module = _Called(adapted, tuple(example), masked=True)
+        module = _Called(adapted, tuple(example), masked=True)
         inputs[MASK] = torch.ones(next(iter(sizes.values()))[0], len(adapted.modalities), dtype=torch.bool)
     else:
         module = _Called(adapted.fold(pattern), tuple(example), masked=False)
-    about = {"modalities": list(adapted.modalities), "pattern": list(pattern) if pattern else "", "classes": list(classes)}
-    return _write(module, inputs, "output", about, Path(path), overwrite)
+    resting = at_rest(module)
+    kept, *left_out = _output_names(resting, inputs, adapted.base)
+    if left_out:
+        log.info("%s: the graph keeps the output %s; %s left out", path, kept, ", ".join(left_out))
+    about = {
+        "modalities": list(adapted.modalities),
+        "pattern": list(pattern) if pattern else "",
+        "classes": list(classes),
+        "kept": kept,
+        "left_out": left_out,
+    }
+    return write_onnx(resting, inputs, "output", about, path, overwrite)
+
+
+def _example_sizes(base: nn.Module, example: Any) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each input; raises as `export_adapted` if they are not a batch that the model takes by name."""
+    if not isinstance(example, Mapping):
+        raise UsageError(
+            f"the example must be tensors by name, as a dict such as {{'{_takes(base)[0][0]}': tensor}}; "
+            f"got a {type(example).__name__}."
+        )
+    if MASK in example or not all(isinstance(v, Tensor) for v in example.values()):
+        kinds = {k: type(v).__name__ for k, v in example.items()}
+        raise UsageError(f"the example must be tensors by name, without '{MASK}'; got {kinds}.")
+    named, others = _takes(base)
+    for name in example:
+        if name not in named and not others:
+            raise unknown(f"input of {type(base).__name__}", name, named)
+    sizes = {k: tuple(v.shape) for k, v in example.items()}
+    if not sizes or len({s[:1] for s in sizes.values()}) > 1 or min(s[0] if s else 0 for s in sizes.values()) < 2:
+        raise ShapeMismatch(f"the example needs tensors of one batch of at least two samples; got {sizes}.")
+    return sizes
+
+
+def _takes(base: nn.Module) -> tuple[list[str], bool]:
+    """Return the names of what a module's forward takes ("input" if it names none), and whether it takes any other."""
+    parameters = inspect.signature(base.forward).parameters.values()
+    named = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    return named or ["input"], any(p.kind is p.VAR_KEYWORD for p in parameters)
+
+
+def _output_names(module: _Called, inputs: Mapping[str, Tensor], base: nn.Module) -> list[str]:
+    """Call the module once as torch's exporter will, and name its outputs; raises UsageError in words of the model."""
+    own = type(base).__name__
+    try:
+        with torch.no_grad():
+            out = module.called(*inputs.values())
+            first = _first(out)
+    except MamolError:
+        raise
+    except Exception as error:  # whatever a stranger's forward raises
+        given = ", ".join(k for k in inputs if k != MASK)
+        takes = ", ".join(_takes(base)[0])
+        raise UsageError(f"{own} cannot be called with {given}: {reason(error)}. Its forward takes {takes}.") from error
+    if not isinstance(first, Tensor):
+        raise UsageError(
+            f"the first output of {own} is a {type(first).__name__}; wrap the model in a module whose forward returns a tensor."
+        )
+    return list(_outputs(out))
 
 
 class _Masked(nn.Module):
@@ -121,8 +176,7 @@ class _Folded(nn.Module):
         super().__init__()
         self.model = model.folded(pattern)
         self.names = [m.name for m in model.modalities if m.name in pattern]
-        side = model.config.tokens.window_px
-        self.absent = {m.name: _example_shape(m, model, side)[1:] for m in model.modalities if m.name not in pattern}
+        self.absent = {m.name: _example_shape(m, model)[1:] for m in model.modalities if m.name not in pattern}
 
     def forward(self, *inputs: Tensor) -> Tensor:
         values = dict(zip(self.names, inputs, strict=True))
@@ -138,14 +192,29 @@ class _Called(nn.Module):
 
     def __init__(self, module: nn.Module, names: tuple[str, ...], masked: bool) -> None:
         super().__init__()
-        self.module, self.names, self.masked = module, names, masked
+        self.module, self.names = module, (*names, MASK) if masked else names
+
+    def called(self, *inputs: Tensor) -> Any:
+        """Return all that the module returns."""
+        return self.module(**dict(zip(self.names, inputs, strict=True)))
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        named: dict[str, Any] = dict(zip((*self.names, MASK) if self.masked else self.names, inputs, strict=True))
-        out = self.module(**named)
-        if isinstance(out, Mapping):
-            out = next(iter(out.values()))
-        return out if isinstance(out, Tensor) else out[0]
+        return _first(self.called(*inputs))
+
+
+def _outputs(out: Any) -> dict[str, Any]:
+    """Return what a module returned, by name or by number."""
+    if isinstance(out, Mapping):
+        return dict(out)
+    if isinstance(out, (tuple, list)):
+        return dict(zip(getattr(out, "_fields", map(str, range(len(out)))), out, strict=True))
+    return {"output": out}
+
+
+def _first(out: Any) -> Any:
+    while isinstance(out, (Mapping, tuple, list)) and out:
+        out = next(iter(_outputs(out).values()))
+    return out
 
 
 def _spread(mask: Tensor, values: Tensor) -> Tensor:
@@ -153,56 +222,13 @@ def _spread(mask: Tensor, values: Tensor) -> Tensor:
     return mask.view(-1, *[1] * (values.dim() - 2)).expand(-1, *values.shape[2:])
 
 
-def _example_shape(m: Modality, model: AnyClassifier, side: int) -> tuple[int, ...]:
-    bands = model.shape.bands[m.name]
-    rest = {"grid": (side, side), "series": (m.length,)}.get(m.kind, ())
-    return (EXAMPLE_BATCH, bands, *rest)
-
-
-def _write(
-    module: nn.Module, inputs: Mapping[str, Tensor], output: str, about: Mapping[str, Any], path: Path, overwrite: bool
-) -> Path:
-    """Trace on the CPU, write with metadata, whole or not at all."""
-    must_not_exist(path, overwrite)
-    try:
-        import onnx
-        import onnxscript  # noqa: F401 (what torch.onnx writes with)
-    except ImportError:
-        raise FileMissing("writing ONNX needs the packages onnx and onnxscript: pip install 'mamol[onnx]'.") from None
-    batch = torch.export.Dim("batch", min=1, max=65536)
-    try:
-        with _quiet(), torch.no_grad():
-            program = torch.onnx.export(
-                copy.deepcopy(module).cpu().eval(),  # the caller's own stays where and as it is
-                tuple(v.cpu() for v in inputs.values()),
-                dynamo=True,
-                dynamic_shapes=(tuple({0: batch} for _ in inputs),),
-                input_names=list(inputs),
-                output_names=[output],
-                verbose=False,
-            )
-    except (torch.onnx.errors.OnnxExporterError, TypeError, ValueError, RuntimeError, IndexError) as error:
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise UsageError(f"torch could not trace the module for ONNX with inputs {', '.join(inputs)}: {reason}") from error
-    if program is None:
-        raise UsageError("torch could not trace the module for ONNX.")
-    told = {"producer": f"mamol {metadata.version('mamol')}", **about}
-    with atomic(path, overwrite) as partial:
-        model = program.model_proto
-        onnx.helper.set_model_props(model, {k: v if isinstance(v, str) else json.dumps(v) for k, v in told.items()})
-        onnx.save(model, str(partial))
-    return path
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Hold back what torch's exporter says of itself: deprecations in its own code, and packages it does not find."""
-    log = logging.getLogger("torch.onnx")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        log.setLevel(level)
+def _example_shape(m: Modality, model: AnyClassifier) -> tuple[int, ...]:
+    """Return the shape of the example of one modality, (B, C, ...); raises UsageError if a grid's size is not known."""
+    side, shape = model.config.tokens.window_px, model.shape
+    if m.kind == "grid" and not shape.is_scene and m.name not in shape.pixels:
+        raise UsageError(
+            f"the run folder does not tell how many pixels a sample of '{m.name}' has, for an older mamol wrote it. Train it "
+            f'anew, or add "pixels": {{"{m.name}": [H, W]}} to its mamol.json.'
+        )
+    rest = {"grid": shape.pixels.get(m.name, (side, side)), "series": (m.length,)}.get(m.kind, ())
+    return (EXAMPLE_BATCH, shape.bands[m.name], *rest)

@@ -107,7 +107,7 @@ class MamolPredictor:
         if known.kind != "grid":
             return (known.length,) if known.kind == "series" else ()
         if self.model.task == "sample":
-            return (self.model.config.tokens.window_px,) * 2
+            return self.model.shape.pixels.get(known.name, (self.model.config.tokens.window_px,) * 2)
         return next(iter(batch.values.values())).shape[2:]
 
     def _tensors(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -13,15 +13,16 @@ import logging
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from accelerate import PartialState
 
 from mamol.config import Config
-from mamol.data.dataset import UNLABELLED, Dataset, Scene, class_names, label_arrays
+from mamol.data.dataset import UNLABELLED, Dataset, Scene, class_names, grid_sizes, label_arrays
 from mamol.data.normalize import Normalizer
 from mamol.data.split import TRAIN, Split
-from mamol.errors import ConfigError, DataError, OutputExists, UsageError
+from mamol.errors import CheckpointError, ConfigError, DataError, OutputExists, UsageError
 from mamol.files import atomic, write_json, write_text
 from mamol.model.build import AnyClassifier, build_classifier
 from mamol.model.checkpoint import (
@@ -44,6 +45,7 @@ from mamol.train.pretrain import pretrain
 from mamol.train.validate import Validation
 
 log = logging.getLogger(__name__)
+RESUME = "resume=True (--resume on the command line)"
 MEASURED = 256
 """Samples on which the features of a pretrained model are measured before training; a quarter of that in windows."""
 
@@ -73,7 +75,7 @@ def prepare(dataset: Dataset, split: Split, config: Config, seed: int, source: s
     else:
         normalizer = Normalizer.fit(dataset, split, config.data)
     bands = {m.name: normalizer.bands(m.name) for m in dataset.modalities}
-    shape = InputShape(dataset.modalities, bands, len(dataset.classes), isinstance(dataset, Scene))
+    shape = InputShape(dataset.modalities, bands, len(dataset.classes), isinstance(dataset, Scene), grid_sizes(dataset))
     seed_torch(seed, "start")
     model = build_classifier(shape, config)
     model.stand_in(normalizer)
@@ -117,16 +119,21 @@ def pretrain_backbone(prepared: Prepared, out: Path, progress: Progress = silent
 def train(prepared: Prepared, out: Path, resume: bool = False, progress: Progress = silent) -> MamolPredictor:
     """Train one classifier and fill the folder `out`; return it ready to predict.
 
-    `resume` goes on where a killed run stopped, to the same bits. Raises OutputExists if the folder is in use.
+    `resume` goes on where a killed run stopped, to the same bits; a finished run is returned as it is, and that is logged.
+    Raises OutputExists if the folder is in use, and ConfigError if the run in it is not this one.
     """
-    out = Path(out)
+    out, world, started = Path(out), PartialState(), time.monotonic()
     if (out / "mamol.json").exists():
-        if resume:
-            return load_run(out)
-        raise OutputExists(f"{out} holds a finished run; choose another folder, or --resume to keep it.")
+        if not resume:
+            raise OutputExists(f"{out} holds a finished run; choose another folder, or {RESUME} to keep it.")
+        if not (out / "run.json").exists():
+            raise CheckpointError(f"{out} has no run.json, so nothing tells whether it is this run; choose another folder.")
+        _same_run(prepared, out)
+        if world.is_main_process:
+            log.warning("%s was finished already, by the same run; nothing was trained", out)
+        return load_run(out)
     if out.exists() and any(out.iterdir()) and not resume:
-        raise OutputExists(f"{out} is not empty; pass --resume to go on with a run that was stopped, or another folder.")
-    world, started = PartialState(), time.monotonic()
+        raise OutputExists(f"{out} is not empty; pass {RESUME} to go on with a run that was stopped, or another folder.")
     world.wait_for_everyone()  # every process has looked at the folder before one of them fills it
     prepared.model.to(world.device)
     if world.is_main_process:  # the other processes read what this one wrote
@@ -189,6 +196,7 @@ def _document(prepared: Prepared, temperatures: dict[str, float], backbone_hash:
         modalities=prepared.dataset.modalities,
         bands=dict(prepared.model.shape.bands),
         is_scene=prepared.model.shape.is_scene,
+        pixels=dict(prepared.model.shape.pixels),
         classes=prepared.dataset.classes,
         normalizer=prepared.normalizer.to_json(),
         temperatures=temperatures,
@@ -213,14 +221,38 @@ def _match(config: Config, given: BackboneDocument, dataset: Dataset) -> Config:
 
 
 def _same_run(prepared: Prepared, out: Path) -> None:
-    """Write what this run is, or check that a resumed folder is the same run."""
-    own = {"config": prepared.config.model_dump(mode="json"), "split": prepared.split.hash(), "seed": prepared.seed}
+    """Write what this run is, or raise ConfigError, naming what differs, if the run in the folder is another one."""
+    data = prepared.dataset
+    own: dict[str, Any] = {
+        "config": prepared.config.model_dump(mode="json"),
+        "split": prepared.split.hash(),
+        "seed": prepared.seed,
+        "dataset": data.name,
+        "modalities": [[m.name, m.kind, m.bands] for m in data.modalities],
+        "classes": list(class_names(data)),
+        # Four digits: the same on every machine.
+        "means": {m: [f"{x:.3e}" for x in s.mean] for m, s in prepared.normalizer.statistics.items()},
+    }
     path = out / "run.json"
-    if path.exists():
-        if json.loads(path.read_text(encoding="utf-8")) != own:
-            raise ConfigError(f"{out} was started with another configuration, split or seed; use the same to --resume.")
+    if not path.exists():
+        write_json(path, own)
         return
-    write_json(path, own)
+    found = json.loads(path.read_text(encoding="utf-8"))
+    differs = [k for k, v in own.items() if k in found and found[k] != v]  # older folders say less of the data
+    if differs:
+        said = {"config": f"configuration ({_changed(found['config'], own['config'])})", "dataset": "data set"}
+        said |= {"means": "set of values (the bands have other means)"}
+        said |= {k: f"set of {k}" for k in ("modalities", "classes")}
+        causes = [k for k in differs if k != "means"] or differs  # another split has other means
+        what = ", ".join(said.get(k, k) for k in causes)
+        raise ConfigError(f"{out} was started with another {what}; give the same to resume it, or choose another folder.")
+
+
+def _changed(old: dict[str, Any], new: dict[str, Any]) -> str:
+    """Name the settings that differ between two configurations, as section.key."""
+    sections = sorted(old.keys() | new.keys())
+    pairs = [(f"{s}.{k}", s, k) for s in sections for k in sorted(old.get(s, {}).keys() | new.get(s, {}).keys())]
+    return ", ".join(name for name, s, k in pairs if old.get(s, {}).get(k) != new.get(s, {}).get(k))
 
 
 class _Log:
