@@ -273,7 +273,7 @@ def test_map_clips_writes_layers_and_goes_on(home: Path, tmp_path: Path, mamol: 
 
 
 def test_ctrl_c_and_resume(home: Path, tmp_path: Path, mamol: Mamol) -> None:
-    words = ["train", str(home / "scene"), *TINY_SETTINGS, "--set", "train.steps=400", "--set", "train.eval_every=40", "--out"]
+    words = ["train", str(home / "scene"), *TINY_SETTINGS, "--set", "train.steps=150", "--set", "train.eval_every=15", "--out"]
     running = subprocess.Popen(
         [sys.executable, "-m", "mamol", *words, str(tmp_path / "a")], env=ENV, stderr=subprocess.PIPE, text=True
     )
