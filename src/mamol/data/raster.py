@@ -21,8 +21,8 @@ from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
-from mamol.data.area import Grid, Slices, across, around, missing_onto, multiple, refuse_disjoint, same_grid, times
 from mamol.data.dataset import Georeference
+from mamol.data.grid import Grid, Slices, across, around, missing_onto, multiple, refuse_disjoint, same_grid, times
 from mamol.data.handles import Handle, as_place, identify, open_raster, reading
 from mamol.data.spec import Mask, Source
 from mamol.errors import DataError, unknown

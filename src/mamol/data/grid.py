@@ -1,0 +1,171 @@
+"""The ground of a tile, and how a raster of another grid lies on it: the same pixels, a whole multiple, or by its CRS.
+
+    own, grid = read_grid("sar.tif"), reader.grid(tile)
+    window = around(own, grid, (rows, columns), "sar.tif")     # what must be read of the raster for a window of the grid
+
+Two grids with a CRS each are brought together by PROJ. Without a CRS on one side pixels are counted, and nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import rasterio
+from rasterio.enums import Resampling
+from rasterio.transform import array_bounds
+from rasterio.warp import reproject, transform_bounds
+
+from mamol.data.dataset import Georeference
+from mamol.errors import GridMismatch
+
+Slices = tuple[slice, slice]
+Bounds = tuple[float, float, float, float]
+RIM_PX = 2
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The ground of a tile: H, W and where they lie."""
+
+    height: int
+    width: int
+    georeference: Georeference
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Return (H, W)."""
+        return self.height, self.width
+
+    @property
+    def bounds(self) -> Bounds:
+        """Return (west, south, east, north) in the CRS's unit, also where the rows run from south to north."""
+        west, south, east, north = array_bounds(self.height, self.width, rasterio.Affine(*self.georeference.transform))
+        return min(west, east), min(south, north), max(west, east), max(south, north)
+
+    def piece(self, part: Slices) -> Grid:
+        """Return the grid of a window."""
+        (rows, columns), (a, b, c, d, e, f) = part, self.georeference.transform
+        corner = (a, b, c + a * columns.start + b * rows.start, d, e, f + d * columns.start + e * rows.start)
+        return Grid(rows.stop - rows.start, columns.stop - columns.start, Georeference(self.georeference.crs, corner))
+
+    def pixels(self, points: np.ndarray) -> np.ndarray:
+        """Return where points (n, 2), x and y in the CRS, lie in columns and rows from the outer corner."""
+        inverse = ~rasterio.Affine(*self.georeference.transform)
+        return points @ np.array([[inverse.a, inverse.d], [inverse.b, inverse.e]]) + (inverse.c, inverse.f)
+
+
+@lru_cache(maxsize=256)
+def same_crs(one: str, other: str) -> bool:
+    """Tell whether two CRS, as text, are the same; two unknown ones ("") are."""
+    if one == other or not (one and other):
+        return one == other
+    return rasterio.crs.CRS.from_user_input(one) == rasterio.crs.CRS.from_user_input(other)
+
+
+@lru_cache(maxsize=1024)
+def same_grid(one: Grid, other: Grid) -> bool:
+    """Tell whether two grids lie on each other pixel by pixel (to a thousandth of a pixel)."""
+    a, b = one.georeference, other.georeference
+    if one.shape != other.shape or not same_crs(a.crs, b.crs):
+        return False
+    pixel = max(abs(a.transform[0]), abs(a.transform[1]), abs(a.transform[4]))
+    return not a.crs or all(abs(p - q) <= 1e-3 * pixel for p, q in zip(a.transform, b.transform, strict=True))
+
+
+@lru_cache(maxsize=1024)
+def across(own: Grid, grid: Grid) -> tuple[Bounds, float]:
+    """Return the grid's bounds in the CRS of a raster's own grid, and how many grid pixels wide one of its pixels is.
+
+    Not the other way round: a raster of the whole earth has no bounds in UTM.
+    """
+    bounds = transform_bounds(grid.georeference.crs, own.georeference.crs, *grid.bounds)
+    width = bounds[2] - bounds[0]
+    width += 360 if width < 0 else 0  # across the antimeridian
+    return bounds, math.hypot(own.georeference.transform[0], own.georeference.transform[3]) * grid.width / width
+
+
+def around(own: Grid, grid: Grid, part: Slices, place: str) -> Slices:
+    """Return the window of a raster's own grid in which a window of the grid lies, with a rim; it may be empty.
+
+    Without a CRS on one side it is the same window, or its whole multiple. Raises GridMismatch, which names `place`, if
+    raster and grid share no ground at all.
+    """
+    if same_grid(own, grid):
+        return part
+    if not (own.georeference.crs and grid.georeference.crs):
+        return times(part, multiple(own.shape, grid, place))
+    refuse_disjoint(place, own, grid)
+    west, south, east, north = across(own, grid.piece(part))[0]
+    if west > east:  # across the antimeridian
+        west, _, east, _ = own.bounds
+    columns, rows = own.pixels(np.array([(x, y) for x in (west, east) for y in (south, north)])).T
+    return _clipped(rows, own.height), _clipped(columns, own.width)
+
+
+def _clipped(corners: np.ndarray, length: int) -> slice:
+    low, high = math.floor(corners.min()) - RIM_PX, math.ceil(corners.max()) + RIM_PX
+    return slice(min(max(low, 0), length), min(max(high, 0), length))
+
+
+def missing_onto(missing: np.ndarray, own: tuple[Grid, Slices], other: tuple[Grid, Slices]) -> np.ndarray:
+    """Bring where a raster says missing, bool on a window of its own grid, onto a window of another, bool (h, w).
+
+    Finer pixels: missing where any of them is. Coarser ones: by nearest. False where the raster does not reach.
+    """
+    (source, window), (grid, part) = own, other
+    if same_grid(source, grid):
+        return missing
+    shape = part[0].stop - part[0].start, part[1].stop - part[1].start
+    if not (source.georeference.crs and grid.georeference.crs):
+        blocks = missing.reshape(shape[0], -1, shape[1], missing.shape[1] // shape[1])
+        return np.asarray(blocks.any(axis=(1, 3)))
+    out = np.zeros(shape, dtype=np.uint8)
+    if missing.any():
+        finer = across(source, grid)[1] < 1 - 1e-3
+        reproject(
+            missing.astype(np.uint8),
+            out,
+            src_transform=rasterio.Affine(*source.piece(window).georeference.transform),
+            src_crs=source.georeference.crs,
+            dst_transform=rasterio.Affine(*grid.piece(part).georeference.transform),
+            dst_crs=grid.georeference.crs,
+            resampling=Resampling.max if finer else Resampling.nearest,
+            tolerance=0,  # GDAL's shortcut between pixels would make the result depend on the window
+        )
+    return out > 0
+
+
+def refuse_disjoint(place: str, own: Grid, grid: Grid) -> None:
+    """Raise GridMismatch if a georeferenced raster shares no ground with the grid."""
+    west, south, east, north = bounds = across(own, grid)[0]
+    left, bottom, right, top = own.bounds
+    if (west < east and (west >= right or east <= left)) or south >= top or north <= bottom:
+        raise GridMismatch(
+            f"{place} covers {said(own.bounds)}, the grid {said(bounds)} in the same CRS: they do not overlap. "
+            "Check the file or its CRS."
+        )
+
+
+def multiple(shape: tuple[int, int], grid: Grid, place: str) -> int:
+    """Return how many times finer a raster without georeference is than the grid; raises GridMismatch if not whole."""
+    factor = shape[0] / grid.height
+    if factor != shape[1] / grid.width or factor != int(factor) or factor < 1:
+        raise GridMismatch(
+            f"{place} is {shape[0]} x {shape[1]} pixels without georeference, the grid {grid.height} x {grid.width}: "
+            "the size must be equal or a whole multiple. Give both a CRS, or resample the file."
+        )
+    return int(factor)
+
+
+def times(part: Slices, k: int) -> Slices:
+    """Return the window of a grid k times finer."""
+    rows, columns = part
+    return slice(rows.start * k, rows.stop * k), slice(columns.start * k, columns.stop * k)
+
+
+def said(bounds: Bounds) -> str:
+    """Return bounds as text for an error."""
+    return f"({', '.join(f'{b:.8g}' for b in bounds)})"
