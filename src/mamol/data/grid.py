@@ -14,7 +14,9 @@ from functools import lru_cache
 
 import numpy as np
 import rasterio
+from rasterio._err import CPLE_BaseError
 from rasterio.enums import Resampling
+from rasterio.errors import CRSError, RasterioError
 from rasterio.transform import array_bounds
 from rasterio.warp import reproject, transform_bounds
 
@@ -24,6 +26,8 @@ from mamol.errors import GridMismatch
 Slices = tuple[slice, slice]
 Bounds = tuple[float, float, float, float]
 RIM_PX = 2
+NO_WAY = (RasterioError, CRSError, CPLE_BaseError)
+"""What rasterio raises where PROJ knows no way from one CRS to another; GDAL's own error is not a RasterioError."""
 
 
 @dataclass(frozen=True)

@@ -124,8 +124,9 @@ def item_document(
 
     `assets`: files that are there under their final names, by key: "class" (needed), "confidence", "pattern", any other
     GeoTIFF; "legend" (.png), "style" (.qml). `datetime`: when the ground was as mapped, ISO 8601, UTC if it names no
-    zone, or "START/END"; None takes the time of processing, and the property `description` says so. Without a CRS the
-    Item has no geometry. Raises UsageError, FileMissing, and DataError for a raster of another size or an unusable CRS.
+    zone, or "START/END"; None takes the time of processing, and the property `description` says so. Without a CRS, and
+    where the CRS leads to no place on the globe, the Item has no geometry. Raises UsageError, FileMissing, and DataError
+    for a raster of another size or text that is no CRS.
     """
     _check(classes)
     if not name.strip():
@@ -153,8 +154,8 @@ def item_document(
         "assets": {key: _asset(key, path, folder, place) for key, path in assets.items()},
     }
     item["assets"][CLASS_ASSET]["classification:classes"] = _class_objects(classes)
-    if place.georeference.crs:
-        item["bbox"], item["geometry"] = footprint(place)
+    if place.georeference.crs and (found := footprint(place)):
+        item["bbox"], item["geometry"] = found
     return item
 
 
@@ -201,13 +202,13 @@ def _projection(place: Grid) -> dict[str, Any]:
     shape = {"proj:shape": [place.height, place.width]}
     if not place.georeference.crs:
         return {"proj:code": None, **shape}
-    crs = crs_of(place)
+    crs, transform = crs_of(place), [float(v) for v in place.georeference.transform]
     authority = crs.to_authority()
     return {
         "proj:code": ":".join(authority) if authority else None,
         "proj:wkt2": crs.to_wkt(version="WKT2_2019"),
         **shape,
-        "proj:transform": [float(v) for v in place.georeference.transform],
+        **({"proj:transform": transform} if all(map(math.isfinite, transform)) else {}),
     }
 
 
