@@ -20,12 +20,11 @@ import numpy as np
 import pyogrio
 import rasterio
 import shapely
-from rasterio.errors import CRSError, RasterioError
 from rasterio.features import rasterize
 from rasterio.warp import transform as transform_points
 from rasterio.warp import transform_bounds
 
-from mamol.data.grid import Bounds, Grid, Slices, said, same_crs
+from mamol.data.grid import NO_WAY, Bounds, Grid, Slices, crs_name, said, same_crs
 from mamol.errors import DataError, GridMismatch, UsageError, unknown
 from mamol.files import must_exist
 
@@ -101,8 +100,15 @@ def _in_pixels(area: Area, grid: Grid) -> shapely.Geometry:
         raise GridMismatch(
             f"{area.source} has no CRS and the tile has one, so nobody knows where the area lies; write the file with its CRS."
         )
-    if own and not same_crs(area.crs, own):
-        polygons = _reproject(area, grid)
+    try:
+        if own and not same_crs(area.crs, own):
+            with rasterio.Env():  # which keeps PROJ from printing its own words
+                polygons = _reproject(area, grid)
+    except NO_WAY:
+        raise GridMismatch(
+            f"{area.source} has the CRS {crs_name(area.crs)}, the tile {crs_name(own)}: there is no way from one to the other. "
+            "Check the area's CRS, or write its polygons in the tile's."
+        ) from None
     pixels = shapely.make_valid(shapely.transform(polygons, grid.pixels))
     parts = _polygons(shapely.intersection(pixels, shapely.box(0, 0, grid.width, grid.height)))
     if not parts:
@@ -123,17 +129,14 @@ def _reproject(area: Area, grid: Grid) -> shapely.Geometry:
     def project(points: np.ndarray) -> np.ndarray:
         return np.column_stack(transform_points(area.crs, own, points[:, 0], points[:, 1]))
 
-    try:
-        west, south, east, north = around = transform_bounds(own, area.crs, *grid.bounds)
-        if west < east:  # not across the antimeridian
-            rim = 0.1 * max(east - west, north - south)
-            clipped = shapely.intersection(clipped, shapely.box(west - rim, south - rim, east + rim, north + rim))
-        if clipped.is_empty:
-            raise _beside(area, area.polygons.bounds, around)
-        left, bottom, right, top = clipped.bounds
-        there = shapely.transform(shapely.segmentize(clipped, max(right - left, top - bottom) / PIECES), project)
-    except (RasterioError, CRSError) as error:
-        raise GridMismatch(f"{area.source} cannot be brought into the tile's CRS ({error}); check its CRS.") from error
+    west, south, east, north = around = transform_bounds(own, area.crs, *grid.bounds)
+    if west < east:  # not across the antimeridian
+        rim = 0.1 * max(east - west, north - south)
+        clipped = shapely.intersection(clipped, shapely.box(west - rim, south - rim, east + rim, north + rim))
+    if clipped.is_empty:
+        raise _beside(area, area.polygons.bounds, around)
+    left, bottom, right, top = clipped.bounds
+    there = shapely.transform(shapely.segmentize(clipped, max(right - left, top - bottom) / PIECES), project)
     if not np.isfinite(shapely.get_coordinates(there)).all():
         raise _beside(area, area.polygons.bounds, around)
     return there

@@ -9,6 +9,7 @@ Two grids with a CRS each are brought together by PROJ. Without a CRS on one sid
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -67,6 +68,17 @@ def same_crs(one: str, other: str) -> bool:
     if one == other or not (one and other):
         return one == other
     return rasterio.crs.CRS.from_user_input(one) == rasterio.crs.CRS.from_user_input(other)
+
+
+def crs_name(text: str) -> str:
+    """Return a CRS as an error names it: its code, or else the name in its WKT."""
+    try:
+        if found := rasterio.crs.CRS.from_user_input(text).to_authority():
+            return ":".join(found)
+    except NO_WAY:
+        pass
+    quoted = re.search('"([^"]*)"', text)
+    return f"'{quoted[1] if quoted else text}'"
 
 
 @lru_cache(maxsize=1024)
@@ -143,8 +155,15 @@ def missing_onto(missing: np.ndarray, own: tuple[Grid, Slices], other: tuple[Gri
 
 
 def refuse_disjoint(place: str, own: Grid, grid: Grid) -> None:
-    """Raise GridMismatch if a georeferenced raster shares no ground with the grid."""
-    west, south, east, north = bounds = across(own, grid)[0]
+    """Raise GridMismatch if a georeferenced raster shares no ground with the grid, or PROJ knows no way between their CRSs."""
+    try:
+        with rasterio.Env():  # which keeps PROJ from printing its own words
+            west, south, east, north = bounds = across(own, grid)[0]
+    except NO_WAY:
+        raise GridMismatch(
+            f"{place} has the CRS {crs_name(own.georeference.crs)}, the grid {crs_name(grid.georeference.crs)}: there is no way "
+            "from one to the other. Give the file a CRS that leads to the grid's."
+        ) from None
     left, bottom, right, top = own.bounds
     if (west < east and (west >= right or east <= left)) or south >= top or north <= bottom:
         raise GridMismatch(
