@@ -20,6 +20,7 @@ from rasterio.enums import Resampling
 from rasterio.errors import CRSError, RasterioError
 from rasterio.transform import array_bounds
 from rasterio.warp import reproject, transform_bounds
+from rasterio.warp import transform as transform_points
 
 from mamol.data.dataset import Georeference
 from mamol.errors import GridMismatch
@@ -83,38 +84,55 @@ def crs_name(text: str) -> str:
 
 @lru_cache(maxsize=1024)
 def same_grid(one: Grid, other: Grid) -> bool:
-    """Tell whether two grids lie on each other pixel by pixel (to a thousandth of a pixel)."""
+    """Tell whether two grids lie on each other pixel by pixel, to a thousandth of a pixel (without a CRS: to one pixel)."""
     a, b = one.georeference, other.georeference
     if one.shape != other.shape or not same_crs(a.crs, b.crs):
         return False
+    if not a.crs:
+        return not _apart(one, other)
     pixel = max(abs(a.transform[0]), abs(a.transform[1]), abs(a.transform[4]))
-    return not a.crs or all(abs(p - q) <= 1e-3 * pixel for p, q in zip(a.transform, b.transform, strict=True))
+    return all(abs(p - q) <= 1e-3 * pixel for p, q in zip(a.transform, b.transform, strict=True))
 
 
 @lru_cache(maxsize=1024)
-def across(own: Grid, grid: Grid) -> tuple[Bounds, float]:
-    """Return the grid's bounds in the CRS of a raster's own grid, and how many grid pixels wide one of its pixels is.
+def across(own: Grid, grid: Grid) -> Bounds:
+    """Return the grid's bounds in the CRS of a raster's own grid; west > east across the antimeridian.
 
     Not the other way round: a raster of the whole earth has no bounds in UTM.
     """
-    bounds = transform_bounds(grid.georeference.crs, own.georeference.crs, *grid.bounds)
-    width = bounds[2] - bounds[0]
-    width += 360 if width < 0 else 0  # across the antimeridian
-    return bounds, math.hypot(own.georeference.transform[0], own.georeference.transform[3]) * grid.width / width
+    west, south, east, north = transform_bounds(grid.georeference.crs, own.georeference.crs, *grid.bounds)
+    return west, south, east, north
+
+
+@lru_cache(maxsize=1024)
+def pixel_size(own: Grid, grid: Grid) -> float:
+    """Return how many grid pixels wide a pixel of a raster is along its shorter side, however the two are turned.
+
+    Measured at the grid's centre, from the sides of a grid pixel carried to the raster's CRS.
+    """
+    place, inverse = rasterio.Affine(*grid.georeference.transform), ~rasterio.Affine(*own.georeference.transform)
+    middle = np.array([grid.width, grid.height]) / 2
+    corners = [place @ tuple(middle + step) for step in ((0, 0), (1, 0), (0, 1))]
+    xs, ys = transform_points(grid.georeference.crs, own.georeference.crs, *zip(*corners, strict=True))
+    sides = np.array([[xs[1] - xs[0], ys[1] - ys[0]], [xs[2] - xs[0], ys[2] - ys[0]]])
+    if rasterio.crs.CRS.from_user_input(own.georeference.crs).is_geographic:  # the antimeridian may lie between
+        sides[:, 0] = (sides[:, 0] + 180) % 360 - 180
+    in_own_pixels = sides @ np.array([[inverse.a, inverse.d], [inverse.b, inverse.e]])
+    return 1 / float(np.linalg.norm(in_own_pixels, ord=2))
 
 
 def around(own: Grid, grid: Grid, part: Slices, place: str) -> Slices:
     """Return the window of a raster's own grid in which a window of the grid lies, with a rim; it may be empty.
 
     Without a CRS on one side it is the same window, or its whole multiple. Raises GridMismatch, which names `place`, if
-    raster and grid share no ground at all.
+    raster and grid share no ground at all, or their transforms contradict each other.
     """
     if same_grid(own, grid):
         return part
     if not (own.georeference.crs and grid.georeference.crs):
-        return times(part, multiple(own.shape, grid, place))
+        return times(part, multiple(own, grid, place))
     refuse_disjoint(place, own, grid)
-    west, south, east, north = across(own, grid.piece(part))[0]
+    west, south, east, north = across(own, grid.piece(part))
     if west > east:  # across the antimeridian
         west, _, east, _ = own.bounds
     columns, rows = own.pixels(np.array([(x, y) for x in (west, east) for y in (south, north)])).T
@@ -140,7 +158,7 @@ def missing_onto(missing: np.ndarray, own: tuple[Grid, Slices], other: tuple[Gri
         return np.asarray(blocks.any(axis=(1, 3)))
     out = np.zeros(shape, dtype=np.uint8)
     if missing.any():
-        finer = across(source, grid)[1] < 1 - 1e-3
+        finer = pixel_size(source, grid) < 1 - 1e-2
         reproject(
             missing.astype(np.uint8),
             out,
@@ -158,7 +176,7 @@ def refuse_disjoint(place: str, own: Grid, grid: Grid) -> None:
     """Raise GridMismatch if a georeferenced raster shares no ground with the grid, or PROJ knows no way between their CRSs."""
     try:
         with rasterio.Env():  # which keeps PROJ from printing its own words
-            west, south, east, north = bounds = across(own, grid)[0]
+            west, south, east, north = bounds = across(own, grid)
     except NO_WAY:
         raise GridMismatch(
             f"{place} has the CRS {crs_name(own.georeference.crs)}, the grid {crs_name(grid.georeference.crs)}: there is no way "
@@ -172,15 +190,36 @@ def refuse_disjoint(place: str, own: Grid, grid: Grid) -> None:
         )
 
 
-def multiple(shape: tuple[int, int], grid: Grid, place: str) -> int:
-    """Return how many times finer a raster without georeference is than the grid; raises GridMismatch if not whole."""
-    factor = shape[0] / grid.height
-    if factor != shape[1] / grid.width or factor != int(factor) or factor < 1:
+def multiple(own: Grid, grid: Grid, place: str) -> int:
+    """Return how many times finer a raster without a CRS, or on a grid without one, is.
+
+    Raises GridMismatch if that is no whole number, and if both have a transform and these put them on other ground.
+    """
+    factor = own.height / grid.height
+    if factor != own.width / grid.width or factor != int(factor) or factor < 1:
         raise GridMismatch(
-            f"{place} is {shape[0]} x {shape[1]} pixels without georeference, the grid {grid.height} x {grid.width}: "
+            f"{place} is {own.height} x {own.width} pixels without georeference, the grid {grid.height} x {grid.width}: "
             "the size must be equal or a whole multiple. Give both a CRS, or resample the file."
         )
+    if _apart(own, grid):
+        without = "the grid has no CRS" if own.georeference.crs else f"{place} has no CRS"
+        raise GridMismatch(
+            f"{without}, so {place} is laid on the grid pixel by pixel, but its transform contradicts that: it covers "
+            f"{said(own.bounds)}, the grid {said(grid.bounds)}. Give it its CRS (gdal_edit.py -a_srs), or take away its "
+            "transform (gdal_edit.py -unsetgt) if the pixels do lie on each other."
+        )
     return int(factor)
+
+
+def _apart(own: Grid, grid: Grid) -> bool:
+    """Tell whether two transforms put corners of the same ground more than a pixel apart; a file without one says nothing."""
+    nothing = Georeference().transform
+    if nothing in (own.georeference.transform, grid.georeference.transform):
+        return False
+    corners = np.array([(x, y) for x in (0, 1) for y in (0, 1)])
+    place = rasterio.Affine(*own.georeference.transform)
+    there = grid.pixels(np.array([place @ (x * own.width, y * own.height) for x, y in corners]))
+    return not np.abs(there - corners * (grid.width, grid.height)).max() <= 1
 
 
 def times(part: Slices, k: int) -> Slices:
