@@ -12,11 +12,16 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from itertools import islice
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
@@ -84,7 +89,8 @@ def _one_pool(job: Job, corners: list[Corner], workers: int) -> Done:
     """Run until all is done or a process dies."""
     threads = max(1, torch.get_num_threads() // workers)
     context, rest = _context(), iter(corners)
-    with ProcessPoolExecutor(workers, context, _start, (job, threads)) as pool:
+    theirs, ours = context.Pipe(duplex=False)
+    with theirs, ours, ProcessPoolExecutor(workers, context, _start, (job, threads, theirs)) as pool:
         running: set[Future[Any]] = set()
         try:
             while True:
@@ -95,20 +101,28 @@ def _one_pool(job: Job, corners: list[Corner], workers: int) -> Done:
                 finished, running = wait(running, return_when=FIRST_COMPLETED)
                 for future in finished:
                     yield from future.result()
-        finally:
+        except BaseException:
             for future in running:
                 future.cancel()
+            ours.close()  # stopped half-way: the workers end now, not with their batch
+            raise
 
 
 def _context() -> Any:
     """Return how processes start: from a clean server that has imported torch once, where the system has one.
 
-    Never by forking this process: threads of torch and GDAL do not survive that.
+    Never by forking this process: threads of torch and GDAL do not survive that. Server and workers do not hear Ctrl-C,
+    which a terminal sends to all processes: this one ends them.
     """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which a process inherits
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return context
 
 
@@ -116,9 +130,17 @@ _JOB: dict[str, Job] = {}
 """The job of a worker process; set once when it starts."""
 
 
-def _start(job: Job, threads: int) -> None:
+def _start(job: Job, threads: int, command: Connection) -> None:
     torch.set_num_threads(threads)
     _JOB["job"] = job
+    threading.Thread(target=_end_with, args=(command,), daemon=True).start()
+
+
+def _end_with(command: Connection) -> None:
+    """End this process when the other end of the pipe is closed: the command stopped, or was killed."""
+    with suppress(EOFError, OSError):
+        command.recv_bytes()
+    os._exit(1)
 
 
 def _run(corners: list[Corner]) -> list[tuple[Corner, Arrays]]:
