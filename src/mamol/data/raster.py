@@ -157,7 +157,7 @@ def read_missing(mask: Mask, grid: Grid, part: Slices) -> np.ndarray:
             empty = any(s.stop <= s.start for s in window)
             raw = np.zeros((0, 0)) if empty else handle.raster.read(1, window=_window(window))
     if mask.values is not None:
-        missing = np.isin(raw, mask.values)
+        missing = np.isin(raw, mask.values) | (np.isnan(raw) & bool(np.isnan(mask.values).any()))
     else:
         missing = (raw != 0) & np.isfinite(raw) & (True if nodata is None else raw != nodata)
     return missing_onto(missing, (own, window), (grid, part))
