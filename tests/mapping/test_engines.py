@@ -198,3 +198,13 @@ def test_a_scheduler_that_does_not_answer_is_said(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("mamol.mapping.engines.PATIENCE_S", 1)
     with pytest.raises(UsageError, match="no Dask scheduler answers at"):
         list(cluster("tcp://127.0.0.1:9")(job(Identity()), [(0, 0)]))
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_a_scheduler_without_workers_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr("mamol.mapping.engines.WORKERS_S", 1)
+    empty = distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=":0", silence_logs=50, protocol="tcp")
+    address = empty.scheduler_address
+    with empty, pytest.raises(UsageError, match=f"at {address} has no workers.*`dask worker {address}`"):
+        list(cluster(address)(job(Identity()), [(0, 0)]))

@@ -38,8 +38,8 @@ CACHE_MB = 128
 BATCH = 4
 """Blocks that go to a process or worker together, so that it can read ahead."""
 TRIES = 3
-PATIENCE_S = 20
-"""How long a scheduler may take to answer."""
+PATIENCE_S, WORKERS_S = 20, 120
+"""How long a scheduler may take to answer, and its first worker to come."""
 
 
 def here(job: Job, corners: Iterable[Corner]) -> Done:
@@ -150,7 +150,7 @@ def _run(corners: list[Corner]) -> list[tuple[Corner, Arrays]]:
 def cluster(address: str) -> Engine:
     """Return an engine on the Dask cluster whose scheduler listens at `address` (tcp://host:port).
 
-    Raises FileMissing without the extra, and UsageError if no scheduler answers there.
+    Raises FileMissing without the extra, and UsageError if no scheduler answers there, or none of its workers comes.
     """
     return lambda job, corners: _cluster(job, corners, address)
 
@@ -165,8 +165,13 @@ def _cluster(job: Job, corners: Iterable[Corner], address: str) -> Done:
     except (OSError, ValueError) as error:
         raise UsageError(f"no Dask scheduler answers at {address} ({error}); start one with `dask scheduler`.") from None
     with client:
-        if not client.scheduler_info(n_workers=-1)["workers"]:
-            client.wait_for_workers(1, timeout=120)
+        try:
+            client.wait_for_workers(1, timeout=WORKERS_S)
+        except TimeoutError:
+            raise UsageError(
+                f"the scheduler at {address} has no workers, and none came in {WORKERS_S} s; start one with "
+                f"`dask worker {address}`."
+            ) from None
         sent, rest = client.scatter(job, broadcast=True, hash=False), iter(corners)
 
         def submit(batch: list[Corner]) -> Any:
