@@ -259,6 +259,8 @@ def test_map_clips_writes_layers_and_goes_on(home: Path, tmp_path: Path, mamol: 
         assert seen[top + 1 : top + 30, left + 1 : left + 30].any()
         assert not seen[:top].any()
     refused(2, "exists already", *words, "--layer", "entropy")
+    refused(2, "unknown layer of area.geojson 'parks'; known: area", *words, "--overwrite", "--area-layer", "parks")
+    refused(2, "give --area too", *words[:3], "--out", tmp_path / "n.tif", "--area-layer", "parks")
     refused(2, "unknown layer", *words[:3], "--out", tmp_path / "n.tif", "--layer", "entropie")
     refused(2, "must divide", *words[:3], "--out", tmp_path / "n.tif", "--stride", 5)
     refused(2, "--workers counts", *words[:3], "--out", tmp_path / "n.tif", "--workers", 2, "--scheduler", "tcp://127.0.0.1:1")

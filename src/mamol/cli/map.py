@@ -24,6 +24,9 @@ def map_command(
     area: Annotated[
         Path | None, typer.Option("--area", metavar="FILE", help="Clip to the polygons of a vector file, in any CRS.")
     ] = None,
+    area_layer: Annotated[
+        str | None, typer.Option("--area-layer", metavar="NAME", help="Layer of the --area file. Default: its only one.")
+    ] = None,
     layer: Annotated[
         list[str] | None,
         typer.Option(
@@ -56,7 +59,9 @@ def map_command(
     from mamol import api
 
     layers = tuple(layer) if layer else api.DEFAULT
-    options = api.MapOptions(tuple(without or ()), tuple(tile or ()), layers, area, stride, workers, scheduler, overwrite, resume)
+    options = api.MapOptions(
+        tuple(without or ()), tuple(tile or ()), layers, area, stride, workers, scheduler, overwrite, resume, area_layer
+    )
     with bars() as progress:
         paths = api.map_scene(run, dataset, file, options, progress)
     written([p for each in paths for p in each.all()])

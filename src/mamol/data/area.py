@@ -46,16 +46,18 @@ class Area:
 def read_area(path: Path | str, layer: str | None = None) -> Area:
     """Read the polygons of a vector file (GeoPackage, GeoJSON, Shapefile, ...) as one area; points and lines are left out.
 
-    `layer` None takes the only layer. Raises FileMissing, DataError (unreadable, or no polygon in it), UnknownName for a
-    layer and UsageError for several layers of which none is named.
+    `layer` None takes the only layer; a table without geometry (QGIS keeps its styles in one) is none. Raises FileMissing,
+    DataError (unreadable, or no polygon in it), UnknownName for a layer and UsageError for several of which none is named.
     """
     path = must_exist(Path(path), "area of interest")
     try:
-        layers = [str(name) for name in pyogrio.list_layers(path)[:, 0]]
-        if layer is not None and layer not in layers:
+        tables = {str(name): kind for name, kind in pyogrio.list_layers(path)}
+        layers = [name for name, kind in tables.items() if kind is not None] or list(tables)
+        if layer is not None and layer not in tables:
             raise unknown(f"layer of {path.name}", layer, layers)
         if layer is None and len(layers) > 1:
-            raise UsageError(f"{path} has the layers {', '.join(layers)}; name the one that holds the area.")
+            raise UsageError(f"{path} has the layers {', '.join(layers)}; name the one that holds the area with --area-layer.")
+        layer = layer or next(iter(layers), None)
         meta, _, wkb, _ = pyogrio.raw.read(path, layer=layer, columns=[])
         shapes = [s for s in shapely.from_wkb([] if wkb is None else wkb) if s is not None]
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, shapely.errors.ShapelyError) as error:
