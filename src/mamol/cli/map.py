@@ -10,6 +10,15 @@ import typer
 from mamol.cli.options import Dataset, Overwrite, Run
 from mamol.cli.show import bars, written
 
+Layers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--layer",
+        metavar="NAME",
+        help="confidence, pattern, entropy, probability, probability-float, expert. May be repeated; default: the first two.",
+    ),
+]
+
 
 def map_command(
     run: Run,
@@ -27,14 +36,7 @@ def map_command(
     area_layer: Annotated[
         str | None, typer.Option("--area-layer", metavar="NAME", help="Layer of the --area file. Default: its only one.")
     ] = None,
-    layer: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--layer",
-            metavar="NAME",
-            help="confidence, pattern, entropy, probability, probability-float, expert. May be repeated; default: the first two.",
-        ),
-    ] = None,
+    layer: Layers = None,
     stride: Annotated[
         int | None,
         typer.Option("--stride", metavar="PX", help="How far windows move; divides the model's window. Default: half of it."),
