@@ -18,7 +18,8 @@ COMMANDS = ("", "demo", "scene make", "scene check", "pretrain", "train", "evalu
 
 def page() -> str:
     """Return the whole page."""
-    parts = ["# The command line", "", "Made from `--help` by `make docs`. Exit codes: 0 done, 1 failed, 2 wrong use.", ""]
+    codes = "Exit codes: 0 done, 1 failed, 2 wrong use, 143 ended by SIGTERM."
+    parts = ["# The command line", "", f"Made from `--help` by `make docs`. {codes}", ""]
     for command in COMMANDS:
         result = CliRunner().invoke(app, [*command.split(), "--help"], prog_name="mamol", terminal_width=100)
         if result.exit_code:

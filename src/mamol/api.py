@@ -180,9 +180,9 @@ class MapOptions:
     """What to map, and how.
 
     `without` modalities to ignore; `tiles` by name (empty: all of them); `layers` beside the classes (mapping/layers.py);
-    `area` a vector file to clip to. `stride_px` moves the model's windows by that many pixels (it divides the window; None:
-    half of it; the window itself is quickest and shows seams). `workers` processes on this machine, or `scheduler`, the
-    address of a Dask cluster. `resume` goes on with a map that was stopped.
+    `area` a vector file to clip to, `area_layer` the layer of it (None: its only one). `stride_px` moves the model's windows
+    by that many pixels (it divides the window; None: half of it; the window itself is quickest and shows seams). `workers`
+    processes on this machine, or `scheduler`, the address of a Dask cluster. `resume` goes on with a map that was stopped.
     """
 
     without: Sequence[str] = ()
@@ -194,6 +194,13 @@ class MapOptions:
     scheduler: str | None = None
     overwrite: bool = False
     resume: bool = False
+    area_layer: str | None = None
+
+    def clip(self) -> Area | None:
+        """Return the area to clip to, if any; raises UsageError for a layer without a file, and as `read_area`."""
+        if self.area is None and self.area_layer is not None:
+            raise UsageError(f"--area-layer {self.area_layer} names a layer of the file that --area gives; give --area too.")
+        return None if self.area is None else read_area(self.area, self.area_layer)
 
     def engine(self) -> Engine:
         """Return who computes the blocks; raises UsageError."""
@@ -226,7 +233,7 @@ def map_scene(
     if stride is not None and (stride < 1 or side % stride):
         raise UsageError(f"--stride {stride} must divide the model's window of {side} pixels.")
     predictor.stride_px = stride
-    area = read_area(options.area) if options.area is not None else None
+    area = options.clip()
     chosen = _touched(reader, list(options.tiles) or list(reader.tile_names), area)
     files = [Path(out) if len(chosen) == 1 else _tile_file(Path(out), t) for t in chosen]
     made = make_layers(options.layers, len(document.classes), len(document.modalities))

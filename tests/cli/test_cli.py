@@ -261,6 +261,8 @@ def test_map_clips_writes_layers_and_goes_on(home: Path, tmp_path: Path, mamol: 
         assert seen[top + 1 : top + 30, left + 1 : left + 30].any()
         assert not seen[:top].any()
     refused(2, "exists already", *words, "--layer", "entropy")
+    refused(2, "unknown layer of area.geojson 'parks'; known: area", *words, "--overwrite", "--area-layer", "parks")
+    refused(2, "give --area too", *words[:3], "--out", tmp_path / "n.tif", "--area-layer", "parks")
     refused(2, "unknown layer", *words[:3], "--out", tmp_path / "n.tif", "--layer", "entropie")
     refused(2, "must divide", *words[:3], "--out", tmp_path / "n.tif", "--stride", 5)
     refused(2, "--workers counts", *words[:3], "--out", tmp_path / "n.tif", "--workers", 2, "--scheduler", "tcp://127.0.0.1:1")
@@ -285,12 +287,30 @@ def test_ctrl_c_and_resume(home: Path, tmp_path: Path, mamol: Mamol) -> None:
     _, says = running.communicate(timeout=60)
     assert running.returncode == 1
     assert "stopped" in says
+    assert "mamol train ... --resume" in says
     assert "Traceback" not in says
     assert not (tmp_path / "a" / "mamol.json").exists()
     assert mamol(*words, tmp_path / "a", "--resume").code == 0
     assert mamol(*words, tmp_path / "b").code == 0
     name = "adapters.safetensors"
     assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 1), (signal.SIGTERM, 143)])
+def test_a_map_that_is_stopped_ends_clean(home: Path, tmp_path: Path, number: signal.Signals, code: int) -> None:
+    words = ["map", str(home / "run"), str(home / "scene"), "--out", str(tmp_path / "m.tif"), "--workers", "2", "--stride", "1"]
+    running = subprocess.Popen(
+        [sys.executable, "-m", "mamol", *words], env=ENV, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    for _ in range(1200):
+        if (tmp_path / "m.tif.blocks").exists() or running.poll() is not None:
+            break
+        time.sleep(0.05)
+    os.killpg(running.pid, number)  # as a terminal does
+    _, says = running.communicate(timeout=60)  # also: nobody holds the pipe any longer
+    assert running.returncode == code, says
+    assert says.split("mamol: ")[1].strip() == "stopped; finished blocks are kept: the same command with --resume goes on."
+    assert not (tmp_path / "m.tif").exists()
 
 
 def test_pretrain_then_train_on_it(home: Path, tmp_path: Path, mamol: Mamol, refused: Callable[..., None]) -> None:

@@ -163,7 +163,17 @@ def test_layers(tmp_path: Path) -> None:
     assert inside(read_area(path)).sum() == 9
     save(path, box(5, 5, 6, 6), layer="south")
     assert inside(read_area(path, "south")).sum() == 1
-    with pytest.raises(UsageError, match="north, south"):
+    with pytest.raises(UsageError, match=r"north, south; name .* --area-layer"):
         read_area(path)
     with pytest.raises(UnknownName, match="Did you mean 'south'"):
         read_area(path, "sout")
+
+
+def test_tables_without_geometry_are_no_layers(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.gpkg", box(0, 0, 3, 3), layer="park")
+    texts = [np.array(["park"], dtype=object), np.array(["<qgis/>"], dtype=object)]
+    pyogrio.raw.write(path, None, texts, ["f_table_name", "styleQML"], layer="layer_styles", append=True, geometry_type=None)
+    assert inside(read_area(path)).sum() == 9
+    assert inside(read_area(path, "park")).sum() == 9
+    with pytest.raises(DataError, match="no polygon with an area, but nothing"):
+        read_area(path, "layer_styles")

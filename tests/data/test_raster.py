@@ -256,6 +256,9 @@ def test_which_values_mean_missing(tmp_path: Path) -> None:
     numbers = np.zeros((1, 6, 6), "float32")
     numbers[0, 2, 2:4] = np.nan, 0.25
     assert masked(tmp_path, numbers) == [[2, 3]]
+    assert masked(tmp_path, numbers, ";mask_values=[nan]") == [[2, 2]]
+    assert masked(tmp_path, numbers, ";mask_values=[0.25, nan]") == [[2, 2], [2, 3]]
+    assert masked(tmp_path, mask, ";mask_values=[nan]") == []
 
 
 @pytest.mark.parametrize(("metres", "columns", "hidden"), [(25.0, 3, {0}), (3.0, 30, {0, 1, 2})])

@@ -238,6 +238,21 @@ def test_broken_documents_are_one_clear_error(tmp_path: Path, document: object, 
         open_scene(path)
 
 
+def test_percent_encoded_paths_of_local_files(tmp_path: Path) -> None:
+    items = tmp_path / "my items"
+    for name in ("a b.tif", "a%20c.tif", "d%20e.tif", "d e.tif"):
+        write(items / name, np.ones((1, 2, 2), "uint8"))
+    hrefs = {"spaced": "a%20b.tif", "literal": "a%20c.tif", "both": "./d%20e.tif", "absent": "f%20g.tif"}
+    save(items / "i.json", item("t", {k: {"href": h} for k, h in hrefs.items()}))
+    links = [{"rel": "item", "href": "my%20items/i.json"}]
+    path = save(tmp_path / "c.json", {"type": "Collection", "id": "c", "links": links})
+    assets = read_items(str(path))[1]["t"].assets
+    assert {k: Path(a.place).name for k, a in assets.items()} == {
+        "spaced": "a b.tif", "literal": "a%20c.tif", "both": "d%20e.tif", "absent": "f%20g.tif",
+    }  # fmt: skip
+    assert Path(assets["spaced"].place).exists()
+
+
 def test_names_of_tiles_are_names_of_files(tmp_path: Path) -> None:
     assets = {"a": {"href": "a.tif"}}
     for name, tile in (("../../etc/x", "_.._etc_x"), ("..", "item"), ("S2:1 é", "S2_1_é"), ("a.b-c", "a.b-c")):

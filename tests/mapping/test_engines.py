@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from subprocess import DEVNULL
 from typing import Any
 
 import numpy as np
@@ -87,6 +90,43 @@ def test_what_a_killed_process_had_is_done_again(tmp_path: Path) -> None:
     assert not trap.exists()
 
 
+PARENT = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from test_engines import Identity, job, processes
+made = job(Identity(Path(sys.argv[2]), slow=60))
+list(processes(2)(made, made.corners()))
+"""
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at /proc")
+def test_workers_end_with_a_command_that_is_killed(tmp_path: Path) -> None:
+    loads = tmp_path / "loads.txt"
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(Path(__file__).parent), str(tmp_path / "none")], stderr=DEVNULL)
+    until(lambda: loads.exists() and len(loads.read_text().split()) == 2)
+    workers = [int(p) for p in loads.read_text().split()]
+    server = int(Path(f"/proc/{workers[0]}/stat").read_text().rpartition(")")[2].split()[1])
+    assert server != parent.pid
+    parent.kill()
+    parent.wait()
+    until(lambda: not any(alive(p) for p in (*workers, server)))
+
+
+def until(true: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
 @dataclass(frozen=True)
 class Deadly(Identity):
     def predict(self, batch: Batch) -> np.ndarray:
@@ -158,3 +198,13 @@ def test_a_scheduler_that_does_not_answer_is_said(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("mamol.mapping.engines.PATIENCE_S", 1)
     with pytest.raises(UsageError, match="no Dask scheduler answers at"):
         list(cluster("tcp://127.0.0.1:9")(job(Identity()), [(0, 0)]))
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_a_scheduler_without_workers_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr("mamol.mapping.engines.WORKERS_S", 1)
+    empty = distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=":0", silence_logs=50, protocol="tcp")
+    address = empty.scheduler_address
+    with empty, pytest.raises(UsageError, match=f"at {address} has no workers.*`dask worker {address}`"):
+        list(cluster(address)(job(Identity()), [(0, 0)]))

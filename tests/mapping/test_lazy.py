@@ -218,6 +218,8 @@ def test_refused_datasets(scene_run: Trained, ragged: Tile) -> None:
         run(ds, layers=("class", "classes"))
     with pytest.raises(ShapeMismatch, match="trained on 6"):
         run(ds.isel(hsi_band=slice(5)))
+    with pytest.raises(ShapeMismatch, match=r"trained on 2\. If a Dataset padded .* a dict"):
+        run(ds.pad(sar_band=(0, 4)))
     with pytest.raises(ShapeMismatch, match="isel"):
         run(ds.rename(hsi_band="time"))
     with pytest.raises(ShapeMismatch, match="rename"):

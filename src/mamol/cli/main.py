@@ -1,13 +1,15 @@
 """The command group `mamol`. Imports no torch: every command imports what it needs when it runs.
 
-Exit codes: 0 done, 1 failed (data, files, disk, Ctrl-C), 2 wrong use. Every error that mamol raises on purpose is one
-sentence on standard error; a traceback is a bug of ours.
+Exit codes: 0 done, 1 failed (data, files, disk, Ctrl-C), 2 wrong use, 143 stopped by SIGTERM. Every error that mamol raises on
+purpose is one sentence on standard error; a traceback is a bug of ours.
 """
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -55,7 +57,12 @@ app.command("map")(map.map_command)
 app.command("export")(export.export)
 
 
-STOPPED = "stopped; nothing half-written was left. `mamol train ... --resume` goes on with a run."
+STOPPED = {
+    "": "stopped; nothing half-written was left.",
+    "train": "stopped; nothing half-written was left. `mamol train ... --resume` goes on with a run.",
+    "map": "stopped; finished blocks are kept: the same command with --resume goes on.",
+}
+"""What is said after Ctrl-C, by command."""
 INTERRUPTED = 130
 """What some versions of typer make of Ctrl-C."""
 # The root of what the parser raises: click's ClickException, or typer's own one where it brings its own click.
@@ -64,9 +71,11 @@ _WRONG_USE = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickE
 
 def execute(words: Sequence[str] | None = None) -> int:
     """Run one command (None: of sys.argv); errors become one sentence on standard error. Return the exit code."""
+    command = next((w for w in (sys.argv[1:] if words is None else words) if not w.startswith("-")), "")
+    stopped = STOPPED.get(command, STOPPED[""])
     try:
         code = app(words, standalone_mode=False) or 0
-        return _say(STOPPED, 1) if code == INTERRUPTED else code
+        return _say(stopped, 1) if code == INTERRUPTED else code
     except typer.Exit as end:
         return int(end.exit_code)
     except _WRONG_USE as error:
@@ -79,7 +88,7 @@ def execute(words: Sequence[str] | None = None) -> int:
     except MemoryError:
         return _say("not enough memory; use smaller tiles, train.batch or windows.", 1)
     except (KeyboardInterrupt, typer.Abort):
-        return _say(STOPPED, 1)
+        return _say(stopped, 1)
 
 
 def _say(message: str, code: int) -> int:
@@ -88,11 +97,21 @@ def _say(message: str, code: int) -> int:
 
 
 def run() -> None:
-    """Run the command line and end the process with its exit code."""
+    """Run the command line and end the process with its exit code; SIGTERM ends it as Ctrl-C does, with code 143."""
+    ended = list[int]()
+
+    def terminate(number: int, frame: object) -> None:
+        ended.append(number)
+        signal.signal(number, signal.SIG_DFL)  # a second one ends at once
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, terminate)
     code = execute()
+    code = 128 + ended[0] if code and ended else code
     sys.stdout.flush()
     sys.stderr.flush()
     if code:  # not sys.exit: worker threads of the libraries must not hold the process after Ctrl-C
+        gc.collect()  # what closes semaphores of worker processes: nothing else does before os._exit
         os._exit(code)
 
 

@@ -10,6 +10,15 @@ import typer
 from mamol.cli.options import Dataset, Overwrite, Run
 from mamol.cli.show import bars, written
 
+Layers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--layer",
+        metavar="NAME",
+        help="confidence, pattern, entropy, probability, probability-float, expert. May be repeated; default: the first two.",
+    ),
+]
+
 
 def map_command(
     run: Run,
@@ -24,14 +33,10 @@ def map_command(
     area: Annotated[
         Path | None, typer.Option("--area", metavar="FILE", help="Clip to the polygons of a vector file, in any CRS.")
     ] = None,
-    layer: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--layer",
-            metavar="NAME",
-            help="confidence, pattern, entropy, probability, probability-float, expert. May be repeated; default: the first two.",
-        ),
+    area_layer: Annotated[
+        str | None, typer.Option("--area-layer", metavar="NAME", help="Layer of the --area file. Default: its only one.")
     ] = None,
+    layer: Layers = None,
     stride: Annotated[
         int | None,
         typer.Option("--stride", metavar="PX", help="How far windows move; divides the model's window. Default: half of it."),
@@ -56,7 +61,9 @@ def map_command(
     from mamol import api
 
     layers = tuple(layer) if layer else api.DEFAULT
-    options = api.MapOptions(tuple(without or ()), tuple(tile or ()), layers, area, stride, workers, scheduler, overwrite, resume)
+    options = api.MapOptions(
+        tuple(without or ()), tuple(tile or ()), layers, area, stride, workers, scheduler, overwrite, resume, area_layer
+    )
     with bars() as progress:
         paths = api.map_scene(run, dataset, file, options, progress)
     written([p for each in paths for p in each.all()])

@@ -1,4 +1,4 @@
-"""The ground of a tile, and what lies on it: an area of interest as a window and as the pixels inside.
+"""An area of interest: as a window of a tile and as the pixels inside.
 
     area = read_area("reserve.gpkg")
     rows, columns = area_window(area, reader.grid(tile))
@@ -20,162 +20,18 @@ import numpy as np
 import pyogrio
 import rasterio
 import shapely
-from rasterio.enums import Resampling
-from rasterio.errors import CRSError, RasterioError
 from rasterio.features import rasterize
-from rasterio.transform import array_bounds
-from rasterio.warp import reproject, transform_bounds
 from rasterio.warp import transform as transform_points
+from rasterio.warp import transform_bounds
 
-from mamol.data.dataset import Georeference
+from mamol.data.grid import NO_WAY, Bounds, Grid, Slices, crs_name, said, same_crs
 from mamol.errors import DataError, GridMismatch, UsageError, unknown
 from mamol.files import must_exist
 
-Slices = tuple[slice, slice]
-Bounds = tuple[float, float, float, float]
 PIECES = 64
 """An edge is at most this part of the area's extent long before it is reprojected: the error falls with its square."""
-SNAP_PX, RIM_PX = 1e-6, 2
-
-
-@dataclass(frozen=True)
-class Grid:
-    """The ground of a tile: H, W and where they lie."""
-
-    height: int
-    width: int
-    georeference: Georeference
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Return (H, W)."""
-        return self.height, self.width
-
-    @property
-    def bounds(self) -> Bounds:
-        """Return (west, south, east, north) in the CRS's unit, also where the rows run from south to north."""
-        west, south, east, north = array_bounds(self.height, self.width, rasterio.Affine(*self.georeference.transform))
-        return min(west, east), min(south, north), max(west, east), max(south, north)
-
-    def piece(self, part: Slices) -> Grid:
-        """Return the grid of a window."""
-        (rows, columns), (a, b, c, d, e, f) = part, self.georeference.transform
-        corner = (a, b, c + a * columns.start + b * rows.start, d, e, f + d * columns.start + e * rows.start)
-        return Grid(rows.stop - rows.start, columns.stop - columns.start, Georeference(self.georeference.crs, corner))
-
-    def pixels(self, points: np.ndarray) -> np.ndarray:
-        """Return where points (n, 2), x and y in the CRS, lie in columns and rows from the outer corner."""
-        inverse = ~rasterio.Affine(*self.georeference.transform)
-        return points @ np.array([[inverse.a, inverse.d], [inverse.b, inverse.e]]) + (inverse.c, inverse.f)
-
-
-@lru_cache(maxsize=256)
-def same_crs(one: str, other: str) -> bool:
-    """Tell whether two CRS, as text, are the same; two unknown ones ("") are."""
-    if one == other or not (one and other):
-        return one == other
-    return rasterio.crs.CRS.from_user_input(one) == rasterio.crs.CRS.from_user_input(other)
-
-
-@lru_cache(maxsize=1024)
-def same_grid(one: Grid, other: Grid) -> bool:
-    """Tell whether two grids lie on each other pixel by pixel (to a thousandth of a pixel)."""
-    a, b = one.georeference, other.georeference
-    if one.shape != other.shape or not same_crs(a.crs, b.crs):
-        return False
-    pixel = max(abs(a.transform[0]), abs(a.transform[1]), abs(a.transform[4]))
-    return not a.crs or all(abs(p - q) <= 1e-3 * pixel for p, q in zip(a.transform, b.transform, strict=True))
-
-
-@lru_cache(maxsize=1024)
-def across(own: Grid, grid: Grid) -> tuple[Bounds, float]:
-    """Return the grid's bounds in the CRS of a raster's own grid, and how many grid pixels wide one of its pixels is.
-
-    Not the other way round: a raster of the whole earth has no bounds in UTM.
-    """
-    bounds = transform_bounds(grid.georeference.crs, own.georeference.crs, *grid.bounds)
-    width = bounds[2] - bounds[0]
-    width += 360 if width < 0 else 0  # across the antimeridian
-    return bounds, math.hypot(own.georeference.transform[0], own.georeference.transform[3]) * grid.width / width
-
-
-def around(own: Grid, grid: Grid, part: Slices, place: str) -> Slices:
-    """Return the window of a raster's own grid in which a window of the grid lies, with a rim; it may be empty.
-
-    Without a CRS on one side it is the same window, or its whole multiple. Raises GridMismatch, which names `place`, if
-    raster and grid share no ground at all.
-    """
-    if same_grid(own, grid):
-        return part
-    if not (own.georeference.crs and grid.georeference.crs):
-        return times(part, multiple(own.shape, grid, place))
-    refuse_disjoint(place, own, grid)
-    west, south, east, north = across(own, grid.piece(part))[0]
-    if west > east:  # across the antimeridian
-        west, _, east, _ = own.bounds
-    columns, rows = own.pixels(np.array([(x, y) for x in (west, east) for y in (south, north)])).T
-    return _clipped(rows, own.height), _clipped(columns, own.width)
-
-
-def _clipped(corners: np.ndarray, length: int) -> slice:
-    low, high = math.floor(corners.min()) - RIM_PX, math.ceil(corners.max()) + RIM_PX
-    return slice(min(max(low, 0), length), min(max(high, 0), length))
-
-
-def missing_onto(missing: np.ndarray, own: tuple[Grid, Slices], other: tuple[Grid, Slices]) -> np.ndarray:
-    """Bring where a raster says missing, bool on a window of its own grid, onto a window of another, bool (h, w).
-
-    Finer pixels: missing where any of them is. Coarser ones: by nearest. False where the raster does not reach.
-    """
-    (source, window), (grid, part) = own, other
-    if same_grid(source, grid):
-        return missing
-    shape = part[0].stop - part[0].start, part[1].stop - part[1].start
-    if not (source.georeference.crs and grid.georeference.crs):
-        blocks = missing.reshape(shape[0], -1, shape[1], missing.shape[1] // shape[1])
-        return np.asarray(blocks.any(axis=(1, 3)))
-    out = np.zeros(shape, dtype=np.uint8)
-    if missing.any():
-        finer = across(source, grid)[1] < 1 - 1e-3
-        reproject(
-            missing.astype(np.uint8),
-            out,
-            src_transform=rasterio.Affine(*source.piece(window).georeference.transform),
-            src_crs=source.georeference.crs,
-            dst_transform=rasterio.Affine(*grid.piece(part).georeference.transform),
-            dst_crs=grid.georeference.crs,
-            resampling=Resampling.max if finer else Resampling.nearest,
-            tolerance=0,  # GDAL's shortcut between pixels would make the result depend on the window
-        )
-    return out > 0
-
-
-def refuse_disjoint(place: str, own: Grid, grid: Grid) -> None:
-    """Raise GridMismatch if a georeferenced raster shares no ground with the grid."""
-    west, south, east, north = bounds = across(own, grid)[0]
-    left, bottom, right, top = own.bounds
-    if (west < east and (west >= right or east <= left)) or south >= top or north <= bottom:
-        raise GridMismatch(
-            f"{place} covers {_said(own.bounds)}, the grid {_said(bounds)} in the same CRS: they do not overlap. "
-            "Check the file or its CRS."
-        )
-
-
-def multiple(shape: tuple[int, int], grid: Grid, place: str) -> int:
-    """Return how many times finer a raster without georeference is than the grid; raises GridMismatch if not whole."""
-    factor = shape[0] / grid.height
-    if factor != shape[1] / grid.width or factor != int(factor) or factor < 1:
-        raise GridMismatch(
-            f"{place} is {shape[0]} x {shape[1]} pixels without georeference, the grid {grid.height} x {grid.width}: "
-            "the size must be equal or a whole multiple. Give both a CRS, or resample the file."
-        )
-    return int(factor)
-
-
-def times(part: Slices, k: int) -> Slices:
-    """Return the window of a grid k times finer."""
-    rows, columns = part
-    return slice(rows.start * k, rows.stop * k), slice(columns.start * k, columns.stop * k)
+SNAP_PX = 1e-6
+__all__ = ["Area", "Grid", "Slices", "area_mask", "area_window", "read_area"]
 
 
 @dataclass(frozen=True)
@@ -190,16 +46,18 @@ class Area:
 def read_area(path: Path | str, layer: str | None = None) -> Area:
     """Read the polygons of a vector file (GeoPackage, GeoJSON, Shapefile, ...) as one area; points and lines are left out.
 
-    `layer` None takes the only layer. Raises FileMissing, DataError (unreadable, or no polygon in it), UnknownName for a
-    layer and UsageError for several layers of which none is named.
+    `layer` None takes the only layer; a table without geometry (QGIS keeps its styles in one) is none. Raises FileMissing,
+    DataError (unreadable, or no polygon in it), UnknownName for a layer and UsageError for several of which none is named.
     """
     path = must_exist(Path(path), "area of interest")
     try:
-        layers = [str(name) for name in pyogrio.list_layers(path)[:, 0]]
-        if layer is not None and layer not in layers:
+        tables = {str(name): kind for name, kind in pyogrio.list_layers(path)}
+        layers = [name for name, kind in tables.items() if kind is not None] or list(tables)
+        if layer is not None and layer not in tables:
             raise unknown(f"layer of {path.name}", layer, layers)
         if layer is None and len(layers) > 1:
-            raise UsageError(f"{path} has the layers {', '.join(layers)}; name the one that holds the area.")
+            raise UsageError(f"{path} has the layers {', '.join(layers)}; name the one that holds the area with --area-layer.")
+        layer = layer or next(iter(layers), None)
         meta, _, wkb, _ = pyogrio.raw.read(path, layer=layer, columns=[])
         shapes = [s for s in shapely.from_wkb([] if wkb is None else wkb) if s is not None]
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, shapely.errors.ShapelyError) as error:
@@ -244,8 +102,15 @@ def _in_pixels(area: Area, grid: Grid) -> shapely.Geometry:
         raise GridMismatch(
             f"{area.source} has no CRS and the tile has one, so nobody knows where the area lies; write the file with its CRS."
         )
-    if own and not same_crs(area.crs, own):
-        polygons = _reproject(area, grid)
+    try:
+        if own and not same_crs(area.crs, own):
+            with rasterio.Env():  # which keeps PROJ from printing its own words
+                polygons = _reproject(area, grid)
+    except NO_WAY:
+        raise GridMismatch(
+            f"{area.source} has the CRS {crs_name(area.crs)}, the tile {crs_name(own)}: there is no way from one to the other. "
+            "Check the area's CRS, or write its polygons in the tile's."
+        ) from None
     pixels = shapely.make_valid(shapely.transform(polygons, grid.pixels))
     parts = _polygons(shapely.intersection(pixels, shapely.box(0, 0, grid.width, grid.height)))
     if not parts:
@@ -266,17 +131,14 @@ def _reproject(area: Area, grid: Grid) -> shapely.Geometry:
     def project(points: np.ndarray) -> np.ndarray:
         return np.column_stack(transform_points(area.crs, own, points[:, 0], points[:, 1]))
 
-    try:
-        west, south, east, north = around = transform_bounds(own, area.crs, *grid.bounds)
-        if west < east:  # not across the antimeridian
-            rim = 0.1 * max(east - west, north - south)
-            clipped = shapely.intersection(clipped, shapely.box(west - rim, south - rim, east + rim, north + rim))
-        if clipped.is_empty:
-            raise _beside(area, area.polygons.bounds, around)
-        left, bottom, right, top = clipped.bounds
-        there = shapely.transform(shapely.segmentize(clipped, max(right - left, top - bottom) / PIECES), project)
-    except (RasterioError, CRSError) as error:
-        raise GridMismatch(f"{area.source} cannot be brought into the tile's CRS ({error}); check its CRS.") from error
+    west, south, east, north = around = transform_bounds(own, area.crs, *grid.bounds)
+    if west < east:  # not across the antimeridian
+        rim = 0.1 * max(east - west, north - south)
+        clipped = shapely.intersection(clipped, shapely.box(west - rim, south - rim, east + rim, north + rim))
+    if clipped.is_empty:
+        raise _beside(area, area.polygons.bounds, around)
+    left, bottom, right, top = clipped.bounds
+    there = shapely.transform(shapely.segmentize(clipped, max(right - left, top - bottom) / PIECES), project)
     if not np.isfinite(shapely.get_coordinates(there)).all():
         raise _beside(area, area.polygons.bounds, around)
     return there
@@ -285,7 +147,7 @@ def _reproject(area: Area, grid: Grid) -> shapely.Geometry:
 def _beside(area: Area, covered: Bounds, tile: Bounds) -> GridMismatch:
     """Build the error for an area and a tile that share no ground; both bounds are (west, south, east, north) in one CRS."""
     return GridMismatch(
-        f"{area.source} covers {_said(covered)}, the tile {_said(tile)}: they do not overlap. "
+        f"{area.source} covers {said(covered)}, the tile {said(tile)}: they do not overlap. "
         "Check the area and its CRS, or take another tile."
     )
 
@@ -294,7 +156,3 @@ def _span(low: float, high: float, length: int) -> slice:
     """Return the pixels that an interval touches; a border that is a rounding error away is on it. At least one pixel."""
     start = min(max(math.floor(low + SNAP_PX), 0), length - 1)
     return slice(start, min(max(math.ceil(high - SNAP_PX), start + 1), length))
-
-
-def _said(bounds: Bounds) -> str:
-    return f"({', '.join(f'{b:.8g}' for b in bounds)})"

@@ -26,8 +26,8 @@ from rasterio.enums import MaskFlags
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 from rasterio.vrt import WarpedVRT
 
-from mamol.data.area import Grid
 from mamol.data.dataset import Georeference
+from mamol.data.grid import Grid
 from mamol.errors import DataError, FileMissing, MamolError
 from mamol.files import sha256_file
 

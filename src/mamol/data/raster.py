@@ -21,8 +21,8 @@ from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
-from mamol.data.area import Grid, Slices, across, around, missing_onto, multiple, refuse_disjoint, same_grid, times
 from mamol.data.dataset import Georeference
+from mamol.data.grid import Grid, Slices, around, missing_onto, multiple, pixel_size, refuse_disjoint, same_grid, times
 from mamol.data.handles import Handle, as_place, identify, open_raster, reading
 from mamol.data.spec import Mask, Source
 from mamol.errors import DataError, unknown
@@ -157,7 +157,7 @@ def read_missing(mask: Mask, grid: Grid, part: Slices) -> np.ndarray:
             empty = any(s.stop <= s.start for s in window)
             raw = np.zeros((0, 0)) if empty else handle.raster.read(1, window=_window(window))
     if mask.values is not None:
-        missing = np.isin(raw, mask.values)
+        missing = np.isin(raw, mask.values) | (np.isnan(raw) & bool(np.isnan(mask.values).any()))
     else:
         missing = (raw != 0) & np.isfinite(raw) & (True if nodata is None else raw != nodata)
     return missing_onto(missing, (own, window), (grid, part))
@@ -168,7 +168,7 @@ def _read(source: Source, grid: Grid, part: Slices, out: np.ndarray) -> np.ndarr
     if is_mat(source.place):
         array = read_mat(Path(source.place), source.key)
         cube = np.moveaxis(array, -1, 0) if array.ndim == 3 else array[None]
-        k = multiple((cube.shape[1], cube.shape[2]), grid, source.place)
+        k = multiple(Grid(cube.shape[1], cube.shape[2], Georeference()), grid, source.place)
         chosen = [b - 1 for b in source.bands] if source.bands else slice(None)
         raw = cube[chosen][:, *times(part, k)]
         return _take(*_blocks(raw, _each(source.nodata, len(raw), source), k, source), source, out)
@@ -180,7 +180,7 @@ def _read(source: Source, grid: Grid, part: Slices, out: np.ndarray) -> np.ndarr
         if both or not same_grid(handle.grid, grid):
             if handle.grid.georeference.crs and grid.georeference.crs:
                 return _take(_warp(handle, bands, nodata, source, (grid, part)), [None] * len(out), source, out)
-            k = multiple(handle.grid.shape, grid, source.place)
+            k = multiple(handle.grid, grid, source.place)
             window = _window(times(part, k))
         direct = k == 1 and not both and dtype == out.dtype
         raw = raster.read(bands, window=window, out=out) if direct else raster.read(bands, window=window, out_dtype=dtype)
@@ -240,7 +240,7 @@ def _warp(handle: Handle, bands: list[int], nodata: list[float | None], source: 
     """Return bands as they look on a window of the grid, NaN where there is nothing; "mean_std" gives both parts."""
     grid, part = where
     refuse_disjoint(source.place, handle.grid, grid)
-    pixels = across(handle.grid, grid)[1]
+    pixels = pixel_size(handle.grid, grid)
     both = source.resampling == "mean_std"
     method = "average" if both else source.resampling or ("average" if pixels < FINER else "bilinear")
     wide = both or np.result_type(_dtype(handle, bands), np.float32) != np.float32

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
@@ -164,9 +164,13 @@ def _fetch(place: str) -> dict[str, Any]:
 
 
 def _joined(base: str, href: str) -> str:
-    """Return where a link of a document leads; a remote document does not lead to local files."""
+    """Return where a link of a document leads; a remote document does not lead to local files.
+
+    The name of a local file may stand as it is or percent-encoded, as in a URL; as it is comes first.
+    """
     if not is_remote(base):
-        return resolve(href, Path(base).parent)
+        place, decoded = (resolve(text, Path(base).parent) for text in (href, unquote(href)))
+        return decoded if not is_remote(place) and not Path(place).exists() and Path(decoded).exists() else place
     joined = urljoin(base, href)
     if not is_remote(joined):
         raise DataError(f"{base} names the file {href}, which is not on a server; a remote STAC document needs URLs.")

@@ -12,11 +12,16 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from itertools import islice
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
@@ -33,8 +38,8 @@ CACHE_MB = 128
 BATCH = 4
 """Blocks that go to a process or worker together, so that it can read ahead."""
 TRIES = 3
-PATIENCE_S = 20
-"""How long a scheduler may take to answer."""
+PATIENCE_S, WORKERS_S = 20, 120
+"""How long a scheduler may take to answer, and its first worker to come."""
 
 
 def here(job: Job, corners: Iterable[Corner]) -> Done:
@@ -84,7 +89,8 @@ def _one_pool(job: Job, corners: list[Corner], workers: int) -> Done:
     """Run until all is done or a process dies."""
     threads = max(1, torch.get_num_threads() // workers)
     context, rest = _context(), iter(corners)
-    with ProcessPoolExecutor(workers, context, _start, (job, threads)) as pool:
+    theirs, ours = context.Pipe(duplex=False)
+    with theirs, ours, ProcessPoolExecutor(workers, context, _start, (job, threads, theirs)) as pool:
         running: set[Future[Any]] = set()
         try:
             while True:
@@ -95,20 +101,28 @@ def _one_pool(job: Job, corners: list[Corner], workers: int) -> Done:
                 finished, running = wait(running, return_when=FIRST_COMPLETED)
                 for future in finished:
                     yield from future.result()
-        finally:
+        except BaseException:
             for future in running:
                 future.cancel()
+            ours.close()  # stopped half-way: the workers end now, not with their batch
+            raise
 
 
 def _context() -> Any:
     """Return how processes start: from a clean server that has imported torch once, where the system has one.
 
-    Never by forking this process: threads of torch and GDAL do not survive that.
+    Never by forking this process: threads of torch and GDAL do not survive that. Server and workers do not hear Ctrl-C,
+    which a terminal sends to all processes: this one ends them.
     """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which a process inherits
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return context
 
 
@@ -116,9 +130,17 @@ _JOB: dict[str, Job] = {}
 """The job of a worker process; set once when it starts."""
 
 
-def _start(job: Job, threads: int) -> None:
+def _start(job: Job, threads: int, command: Connection) -> None:
     torch.set_num_threads(threads)
     _JOB["job"] = job
+    threading.Thread(target=_end_with, args=(command,), daemon=True).start()
+
+
+def _end_with(command: Connection) -> None:
+    """End this process when the other end of the pipe is closed: the command stopped, or was killed."""
+    with suppress(EOFError, OSError):
+        command.recv_bytes()
+    os._exit(1)
 
 
 def _run(corners: list[Corner]) -> list[tuple[Corner, Arrays]]:
@@ -128,7 +150,7 @@ def _run(corners: list[Corner]) -> list[tuple[Corner, Arrays]]:
 def cluster(address: str) -> Engine:
     """Return an engine on the Dask cluster whose scheduler listens at `address` (tcp://host:port).
 
-    Raises FileMissing without the extra, and UsageError if no scheduler answers there.
+    Raises FileMissing without the extra, and UsageError if no scheduler answers there, or none of its workers comes.
     """
     return lambda job, corners: _cluster(job, corners, address)
 
@@ -143,8 +165,13 @@ def _cluster(job: Job, corners: Iterable[Corner], address: str) -> Done:
     except (OSError, ValueError) as error:
         raise UsageError(f"no Dask scheduler answers at {address} ({error}); start one with `dask scheduler`.") from None
     with client:
-        if not client.scheduler_info(n_workers=-1)["workers"]:
-            client.wait_for_workers(1, timeout=120)
+        try:
+            client.wait_for_workers(1, timeout=WORKERS_S)
+        except TimeoutError:
+            raise UsageError(
+                f"the scheduler at {address} has no workers, and none came in {WORKERS_S} s; start one with "
+                f"`dask worker {address}`."
+            ) from None
         sent, rest = client.scatter(job, broadcast=True, hash=False), iter(corners)
 
         def submit(batch: list[Corner]) -> Any:

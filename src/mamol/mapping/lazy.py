@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import rasterio
 
-from mamol.errors import AllModalitiesMissing, DataError, FileMissing, GridMismatch, ShapeMismatch, UsageError, unknown
+from mamol.errors import AllModalitiesMissing, DataError, FileMissing, ShapeMismatch, UsageError, unknown
+from mamol.mapping.lazy_grid import coordinates_of, crs_holder, on_one_grid
 from mamol.modality import Batch, Predictor
 from mamol.model.checkpoint import load_run, read_run
 from mamol.model.predictor import MamolPredictor
@@ -69,10 +69,10 @@ def map_dataset(
     known = _known(model, halo_px)
     variables, crs = _variables(ds)
     arrays = {m: _laid_out(m, a, known) for m, a in _named(variables, known, modalities).items()}
-    _on_one_grid(arrays, crs)
-    mapped, coordinates = _mapped(arrays, known), _coordinates(arrays, crs)
+    on_one_grid(arrays, crs)
+    mapped, coordinates = _mapped(arrays, known), coordinates_of(arrays, crs)
     done = {n: _layer(n, mapped, known, coordinates) for n in names}
-    if crs_name := _crs(next(iter(arrays.values())), crs)[0]:
+    if crs_name := crs_holder(next(iter(arrays.values())), crs)[0]:
         for layer in done.values():
             layer.encoding["grid_mapping"] = crs_name
     return done[layers] if isinstance(layers, str) else xarray.Dataset(done)
@@ -180,41 +180,10 @@ def _laid_out(name: str, array: xarray.DataArray, known: _Known) -> xarray.DataA
         raise DataError(f"'{name}' holds {array.dtype}; values must be numbers.")
     full = (array if rest else array.drop_vars("band", errors="ignore").expand_dims("band")).transpose(..., "y", "x")
     if full.shape[0] != known.bands.get(name, full.shape[0]):
-        raise ShapeMismatch(f"'{name}' has {full.shape[0]} bands; the model was trained on {known.bands[name]}.")
+        padded = " If a Dataset padded it with NaN to the bands of another sensor, give a dict of DataArrays."
+        advice = padded if full.shape[0] > known.bands[name] else ""
+        raise ShapeMismatch(f"'{name}' has {full.shape[0]} bands; the model was trained on {known.bands[name]}.{advice}")
     return full
-
-
-def _on_one_grid(arrays: Mapping[str, xarray.DataArray], crs: Mapping[Hashable, xarray.DataArray]) -> None:
-    """Raise GridMismatch unless size, coordinates (to a thousandth of a pixel) and CRS are the same for all."""
-    (first, a), *others = arrays.items()
-    for name, b in others:
-        advice = f"Bring them onto one grid first, for example {name}.rio.reproject_match({first})."
-        if a.shape[1:] != b.shape[1:]:
-            raise GridMismatch(f"'{first}' is {a.shape[1:]} pixels (y, x), '{name}' {b.shape[1:]}. {advice}")
-        for axis in {"y", "x"} & set(a.coords) & set(b.coords):
-            here, there = (np.asarray(array.coords[axis].values, dtype=np.float64) for array in (a, b))
-            if np.abs(here - there).max() > 1e-3 * abs(here[-1] - here[0]) / max(len(here) - 1, 1):
-                raise GridMismatch(f"'{first}' and '{name}' have other coordinates {axis}: {here[0]}.., {there[0]}.. {advice}")
-        texts = {t for t in (_crs(a, crs)[1], _crs(b, crs)[1]) if t}
-        if len(texts) > 1 and len({rasterio.crs.CRS.from_wkt(t).to_wkt() for t in texts}) > 1:
-            raise GridMismatch(f"'{first}' and '{name}' have another CRS. {advice}")
-
-
-def _crs(array: xarray.DataArray, crs: Mapping[Hashable, xarray.DataArray]) -> tuple[str, str]:
-    """Return the name of the variable that holds an array's CRS and the CRS as WKT, both empty if there is none."""
-    name = str(array.encoding.get("grid_mapping") or array.attrs.get("grid_mapping") or "spatial_ref")
-    holder = {**array.coords, **crs}.get(name)
-    return ("", "") if holder is None else (name, str(holder.attrs.get("crs_wkt") or holder.attrs.get("spatial_ref") or ""))
-
-
-def _coordinates(arrays: Mapping[str, xarray.DataArray], crs: Mapping[Hashable, xarray.DataArray]) -> dict[Hashable, Any]:
-    """Return what is known along y and x, and the single coordinates on which all variables agree."""
-    out: dict[Hashable, Any] = {n: a.variable for n, a in crs.items()}
-    for key, c in next(iter(arrays.values())).coords.items():
-        agreed = all(key in a.coords and c.variable.equals(a.coords[key].variable) for a in arrays.values())
-        if set(c.dims) <= {"y", "x"} and (c.dims or agreed):
-            out[key] = c.variable
-    return out
 
 
 def _chunks(length: int, given: Sequence[int], known: _Known) -> tuple[int, ...]:

@@ -22,23 +22,18 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
-import rasterio
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from rasterio.errors import CRSError, RasterioError
-from rasterio.warp import transform_bounds, transform_geom
 
 from mamol.data.dataset import ClassInfo
 from mamol.data.raster import Grid, open_raster
 from mamol.errors import DataError, UsageError, unknown
 from mamol.files import atomic, must_exist
+from mamol.mapping.footprint import crs_of, footprint
 
 CLASS_ASSET = "class"
 """Key of the asset that holds the classes."""
 LEGEND_ROWS, MOST_SHOWN, LONGEST_LABEL = 32, 255, 60
-EDGE_POINTS = 21
-"""Points per edge of a footprint: a straight edge in the map's CRS is a curve in degrees."""
-WGS84 = "EPSG:4326"
 GEOTIFF = "image/tiff; application=geotiff"
 EXTENSIONS = [
     f"https://stac-extensions.github.io/{name}/schema.json"
@@ -129,8 +124,9 @@ def item_document(
 
     `assets`: files that are there under their final names, by key: "class" (needed), "confidence", "pattern", any other
     GeoTIFF; "legend" (.png), "style" (.qml). `datetime`: when the ground was as mapped, ISO 8601, UTC if it names no
-    zone, or "START/END"; None takes the time of processing, and the property `description` says so. Without a CRS the
-    Item has no geometry. Raises UsageError, FileMissing, and DataError for a raster of another size or an unusable CRS.
+    zone, or "START/END"; None takes the time of processing, and the property `description` says so. Without a CRS, and
+    where the CRS leads to no place on the globe, the Item has no geometry. Raises UsageError, FileMissing, and DataError
+    for a raster of another size or text that is no CRS.
     """
     _check(classes)
     if not name.strip():
@@ -158,8 +154,8 @@ def item_document(
         "assets": {key: _asset(key, path, folder, place) for key, path in assets.items()},
     }
     item["assets"][CLASS_ASSET]["classification:classes"] = _class_objects(classes)
-    if place.georeference.crs:
-        item["bbox"], item["geometry"] = _footprint(place)
+    if place.georeference.crs and (found := footprint(place)):
+        item["bbox"], item["geometry"] = found
     return item
 
 
@@ -206,52 +202,14 @@ def _projection(place: Grid) -> dict[str, Any]:
     shape = {"proj:shape": [place.height, place.width]}
     if not place.georeference.crs:
         return {"proj:code": None, **shape}
-    crs = _crs(place)
+    crs, transform = crs_of(place), [float(v) for v in place.georeference.transform]
     authority = crs.to_authority()
     return {
         "proj:code": ":".join(authority) if authority else None,
         "proj:wkt2": crs.to_wkt(version="WKT2_2019"),
         **shape,
-        "proj:transform": [float(v) for v in place.georeference.transform],
+        **({"proj:transform": transform} if all(map(math.isfinite, transform)) else {}),
     }
-
-
-def _crs(place: Grid) -> rasterio.crs.CRS:
-    try:
-        return rasterio.crs.CRS.from_user_input(place.georeference.crs)
-    except (CRSError, RasterioError) as error:
-        raise DataError(f"the map's CRS cannot be read ({error}); give WKT, as rasterio's crs.to_wkt() does.") from error
-
-
-def _footprint(place: Grid) -> tuple[list[float], dict[str, Any]]:
-    """Return [west, south, east, north] and the outline in degrees; west > east where the map crosses 180 degrees."""
-    crs, (a, b, c, d, e, f) = _crs(place), place.georeference.transform
-    corners = [(0, 0), (0, place.height), (place.width, place.height), (place.width, 0)]
-    if a * e - b * d > 0:  # rows run north: the other way round keeps the ring counter-clockwise, as GeoJSON asks
-        corners.reverse()
-    ring = []
-    for (x0, y0), (x1, y1) in zip(corners, corners[1:] + corners[:1], strict=True):
-        for step in range(EDGE_POINTS):
-            t = step / EDGE_POINTS
-            x, y = x0 + t * (x1 - x0), y0 + t * (y1 - y0)
-            ring.append((a * x + b * y + c, d * x + e * y + f))
-    ring.append(ring[0])
-    xs, ys = [x for x, _ in ring], [y for _, y in ring]
-    try:
-        bounds = transform_bounds(crs, WGS84, min(xs), min(ys), max(xs), max(ys), densify_pts=EDGE_POINTS)
-    except (CRSError, RasterioError) as error:
-        raise DataError(f"the map's outline cannot be brought to longitude and latitude ({error}); check its CRS.") from error
-    bbox = [round(float(v), 7) for v in bounds]
-    if not all(abs(v) <= most for v, most in zip(bbox, (180, 90, 180, 90), strict=True)):  # also infinite or NaN
-        raise DataError(f"the map's outline has the bounds {bbox} in degrees, off the globe; check its CRS and transform.")
-    outline = transform_geom(crs, WGS84, {"type": "Polygon", "coordinates": [ring]}, precision=7)
-    west, south, east, north = bbox
-    if east - west >= 360:  # around a pole an outline in degrees is no ring
-        outline = {
-            "type": "Polygon",
-            "coordinates": [[[west, south], [east, south], [east, north], [west, north], [west, south]]],
-        }
-    return bbox, {"type": outline["type"], "coordinates": outline["coordinates"]}
 
 
 def _asset(key: str, path: Path, folder: Path, place: Grid) -> dict[str, Any]:
