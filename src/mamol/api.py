@@ -232,11 +232,11 @@ def map_scene(
     for file in files:  # nothing is written if one of the files is in the way
         for path in MapPaths.beside(file, made).all():
             must_not_exist(path, options.overwrite or (options.resume and len(files) > 1))
-    paths, engine, identity = [], options.engine(), f"{sha256_file(Path(run) / 'mamol.json')} stride {stride}"
+    paths, engine, identity = [], options.engine(), sha256_file(Path(run) / "mamol.json")
     for i, (tile, file) in enumerate(zip(chosen, files, strict=True)):
         request = MapRequest(
             tile, document.classes, options.without, side, side * max(1, BLOCK_PX // side), options.layers, area,
-            options.overwrite, options.resume, identity,
+            options.overwrite, options.resume, identity, stride or max(1, side // 2),
         )  # fmt: skip
 
         def show(done: int, total: int, tile: str = tile, i: int = i) -> None:

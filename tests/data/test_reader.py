@@ -1,12 +1,15 @@
 """A scene from files on different grids, with holes, read whole and by window."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 import scipy.io
 from rasterio.transform import from_origin
+from rasterio.vrt import WarpedVRT
 
 import geojson_made as polygons
 from mamol.data.reader import MemoryReader, Reader, open_scene
@@ -282,3 +285,41 @@ def test_many_tiles_with_a_wildcard_and_groups(tmp_path: Path) -> None:
         ("b", "north", False),
     ]
     assert scene.classes[0].name == "class 1"
+
+
+def test_what_a_tile_is_read_from_has_an_identity(folder: Path) -> None:
+    def now() -> dict[str, str]:
+        return open_scene(folder).identity("made")
+
+    first = now()
+    assert first == now()
+    assert set(first) == {"hsi", "sar", "rgb", "lidar"}
+    (folder / "hsi.tif.aux.xml").write_text("<PAMDataset/>")  # what a viewer leaves there
+    assert now() == first
+    touched = folder / "clouds.tif"
+    os.utime(touched, ns=(1, touched.stat().st_mtime_ns + 1))
+    second = now()
+    assert {m for m in first if first[m] != second[m]} == {"hsi"}  # its mask
+    change(folder, "scale = 0.5", "scale = 0.25")
+    write(folder / "lidar.tif", np.ones((1, 12, 16), dtype="float32"))
+    third = now()
+    assert {m for m in first if second[m] != third[m]} == {"sar", "lidar"}
+
+
+def test_a_raster_of_rasters_changes_with_its_parts(tmp_path: Path) -> None:
+    write(tmp_path / "part.tif", np.ones((1, 8, 8), dtype="float32"))
+    with rasterio.open(tmp_path / "part.tif") as raster, WarpedVRT(raster) as view:
+        rasterio.shutil.copy(view, tmp_path / "all.vrt", driver="VRT")
+    (tmp_path / "scene.toml").write_text('name = "s"\n[modalities.x]\npath = "all.vrt"\n')
+    first = open_scene(tmp_path).identity("s")
+    write(tmp_path / "part.tif", np.ones((1, 8, 8), dtype="float64"))
+    assert open_scene(tmp_path).identity("s") != first
+
+
+def test_a_scene_in_memory_has_an_identity(folder: Path) -> None:
+    scene = open_scene(folder).load()
+    first = MemoryReader(scene).identity("made")
+    assert first == MemoryReader(open_scene(folder).load()).identity("made")
+    scene.tiles[0].available["hsi"][3, 3] = False
+    second = MemoryReader(scene).identity("made")
+    assert {m for m in first if first[m] != second[m]} == {"hsi"}

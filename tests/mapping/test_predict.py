@@ -196,6 +196,28 @@ def test_a_stopped_map_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
         assert path.read_bytes() == part.layers[name].read_bytes(), name
 
 
+def stopped(made: Scene, out: Path, request: MapRequest, blocks: int = 5) -> None:
+    """Begin a map and stop it after a few blocks."""
+    Stops.left = blocks
+    with pytest.raises(FileMissing, match="has vanished"):
+        map_tile(Identity(), Stops(made), request, out)
+
+
+def test_resume_goes_on_only_with_the_same_scene(tmp_path: Path) -> None:
+    made, other = scene(40, 33), scene(40, 33, seed=1)
+    request = MapRequest("t", CLASSES, rim_px=4, block_px=8, stride_px=4)
+    stopped(made, tmp_path / "m.tif", request)
+    again = replace(request, resume=True)
+    with pytest.raises(UsageError, match="another version of the x data, version of the y data;"):
+        map_tile(Identity(), MemoryReader(other), again, tmp_path / "m.tif")
+    with pytest.raises(UsageError, match=r"another stride \(4 then, 2 now\);"):
+        map_tile(Identity(), MemoryReader(made), replace(again, stride_px=2), tmp_path / "m.tif")
+    moved = replace(made.tiles[0], georeference=Georeference("", (1.0, 0.0, 5.0, 0.0, 1.0, 0.0)))
+    with pytest.raises(UsageError, match="another grid"):
+        map_tile(Identity(), MemoryReader(replace(made, tiles=(moved,))), again, tmp_path / "m.tif")
+    map_tile(Identity(), MemoryReader(made), again, tmp_path / "m.tif")
+
+
 def test_an_area_clips_and_changes_nothing_inside(scene_run: Trained, tmp_path: Path) -> None:
     made = made_scene(1, 40)
     place = Georeference(rasterio.crs.CRS.from_epsg(32632).to_wkt(), (10.0, 0.0, 500_000.0, 0.0, -10.0, 5_000_000.0))

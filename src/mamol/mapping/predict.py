@@ -15,6 +15,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 from mamol.data.area import Area, area_window
@@ -39,7 +40,8 @@ BLOCK_PX = 256
 class MapRequest:
     """What to map and how: `without` names modalities to ignore; `rim_px` is the model's window (0 for none).
 
-    `identity` names the model in the folder of finished blocks, so that another model does not go on there.
+    `identity` and `stride_px` name the model and its stride in the folder of finished blocks, so that others do not go on
+    there.
     """
 
     tile: str
@@ -52,6 +54,7 @@ class MapRequest:
     overwrite: bool = False
     resume: bool = False
     identity: str = ""
+    stride_px: int | None = None
 
 
 def map_tile(
@@ -158,9 +161,14 @@ def _stored(job: Job, store: BlockStore) -> Iterator[tuple[Corner, Arrays]]:
 
 def _document(job: Job, request: MapRequest) -> dict[str, object]:
     """Return what makes two jobs one: only then may the second go on with the first's blocks."""
-    area = hashlib.sha256(job.area.polygons.wkb).hexdigest() if job.area is not None else None
+    area = hashlib.sha256(job.area.polygons.wkb + job.area.crs.encode()).hexdigest() if job.area is not None else None
+    height, width = job.reader.shape(job.tile)
+    place = job.reader.georeference(job.tile)
+    read = job.reader.identity(job.tile)
     return {
+        "mamol": metadata.version("mamol"),
         "model": request.identity,
+        "stride": request.stride_px,
         "scene": job.reader.name,
         "tile": job.tile,
         "sensors": list(job.kept),
@@ -169,5 +177,7 @@ def _document(job: Job, request: MapRequest) -> dict[str, object]:
         "rim": job.rim_px,
         "region": list(job.region),
         "area": area,
+        "grid": [height, width, place.crs, *map(float, place.transform)],
         "classes": [c.name for c in request.classes],
+        **{f"version of the {m} data": read[m] for m in job.kept if m in read},
     }

@@ -22,6 +22,9 @@ from mamol.errors import OutputExists, UsageError, WriteFailed
 from mamol.files import atomic, write_json
 from mamol.mapping.blocks import Arrays, Corner
 
+LONGEST_SHOWN = 60
+"""Characters: longer ones are digests, which tell a person nothing."""
+
 
 class BlockStore:
     """The blocks of one map that are done. Raises OutputExists, UsageError for another job's folder, WriteFailed."""
@@ -73,9 +76,8 @@ class BlockStore:
             raise UsageError(f"{self.folder} is no folder of blocks ({error}); --overwrite starts afresh.") from None
         differs = sorted(k for k in job.keys() | found.keys() if job.get(k) != found.get(k))
         if differs:
-            raise UsageError(
-                f"{self.folder} was started with another {', '.join(differs)}; give the same to --resume, or --overwrite."
-            )
+            said = ", ".join(f"{k}{_then_and_now(found.get(k), job.get(k))}" for k in differs)
+            raise UsageError(f"{self.folder} was started with another {said}; give the same to --resume, or --overwrite.")
 
     def _whole(self, corner: Corner) -> bool:
         """Tell whether a block's file is a whole archive; a broken one is computed again."""
@@ -88,3 +90,9 @@ class BlockStore:
 def _corner(path: Path) -> Corner | None:
     row, _, column = path.stem.partition("_")
     return (int(row), int(column)) if row.isdecimal() and column.isdecimal() else None
+
+
+def _then_and_now(then: Any, now: Any) -> str:
+    """Show two values that are short enough to be read."""
+    both = f" ({then} then, {now} now)"
+    return both if len(both) <= LONGEST_SHOWN else ""
