@@ -323,3 +323,11 @@ def test_a_scene_in_memory_has_an_identity(folder: Path) -> None:
     scene.tiles[0].available["hsi"][3, 3] = False
     second = MemoryReader(scene).identity("made")
     assert {m for m in first if first[m] != second[m]} == {"hsi"}
+
+
+def test_files_names_all_of_a_scenes_files_there_or_not(folder: Path) -> None:
+    assert {p.name for p in open_scene(folder, ["hsi"]).files()} == {
+        "hsi.tif", "clouds.tif", "sar.tif", "rgb.tif", "lidar.tif", "labels.tif",
+    }  # fmt: skip
+    assert all(p.is_absolute() for p in open_scene(folder).files())
+    assert MemoryReader(open_scene(folder).load()).files() == frozenset()

@@ -11,14 +11,14 @@ from __future__ import annotations
 import hashlib
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from mamol.data.handles import identify, is_remote, reading
-from mamol.data.spec import Mask, Source
+from mamol.data.spec import Mask, SceneSpec, Source
 
 BESIDE = (".aux.xml", ".ovr")
 """Files that a viewer writes beside a raster; what they change of it is asked of the raster itself."""
@@ -38,6 +38,19 @@ def identify_arrays(values: np.ndarray, available: np.ndarray) -> str:
     """Return shapes, types and checksums of a modality in memory."""
     arrays = (values, available)
     return ", ".join(f"{a.dtype}{a.shape} {zlib.crc32(np.ascontiguousarray(a).view(np.uint8).data):08x}" for a in arrays)
+
+
+def scene_files(spec: SceneSpec, tile: str, assets: Mapping[str, Source]) -> list[Path]:
+    """Return the local files that a description names for a tile, there or not; `assets` are the STAC item's."""
+    found = [spec.files(tile, m, assets) for m in spec.modalities]
+    places = [s.place for sources, _ in found for s in sources] + [mask.place for _, mask in found if mask is not None]
+    labels = spec.labels
+    named = [spec.groups, *((labels.path, labels.train, labels.test, labels.split) if labels is not None else ())]
+    places += [spec.place(text, tile) for text in named if text is not None]
+    if spec.stac is not None:  # in a scene.toml it is relative to that; a document that is opened itself is as it was given
+        inside = spec.place(spec.stac, tile)
+        places.append(inside if Path(inside).exists() else spec.stac)
+    return [Path(_absolute(p)) for p in places if not p.startswith("/vsi") and not is_remote(p)]
 
 
 def _absolute(place: str) -> str:

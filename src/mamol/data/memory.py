@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from mamol.data.dataset import ClassInfo, Georeference, Scene, Tile
@@ -41,6 +42,10 @@ class Reader(Protocol):
 
     def identity(self, tile: str) -> dict[str, str]:
         """Return, for each modality, a text that changes when what is read of it in a tile does."""
+        ...
+
+    def files(self) -> frozenset[Path]:
+        """Return the local files that make up the scene, there or not, links followed: nothing may be written there."""
         ...
 
 
@@ -97,3 +102,7 @@ class MemoryReader:
         """Return a checksum of each modality's arrays in a tile."""
         t = self._tile(tile)
         return {m: identify_arrays(v, t.available[m]) for m, v in t.values.items()}
+
+    def files(self) -> frozenset[Path]:
+        """Return no files: it is in memory."""
+        return frozenset()

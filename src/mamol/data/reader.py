@@ -13,7 +13,7 @@ import numpy as np
 from mamol.data.area import Grid, Slices
 from mamol.data.dataset import UNLABELLED, ClassInfo, Georeference, Scene, Tile
 from mamol.data.handles import as_place, fingerprint, is_remote, is_there
-from mamol.data.identity import identify_sources
+from mamol.data.identity import identify_sources, scene_files
 from mamol.data.labels import find_classes, read_labels, read_official
 from mamol.data.memory import MemoryReader, Reader
 from mamol.data.raster import band_count, read_grid, read_modality
@@ -167,6 +167,15 @@ class FileReader:
         Raises FileMissing and DataError for files that are gone.
         """
         return {m: identify_sources(self.sources(tile, m), self.mask(tile, m)) for m in self._names}
+
+    def files(self) -> frozenset[Path]:
+        """Return the local files that the description names, there or not, links followed: nothing may be written there."""
+        return self._named_files
+
+    @cached_property
+    def _named_files(self) -> frozenset[Path]:
+        assets = {tile: item.assets for tile, item in self.items.items()}
+        return frozenset(p for t in self.tile_names for p in scene_files(self.spec, t, assets.get(t, {})))
 
     def labels(self, tile: str) -> np.ndarray:
         """Return the labels of a tile, int16 (H, W)."""

@@ -81,7 +81,7 @@ def _known(classes: int, modalities: int) -> dict[str, Layer]:
         ),
         "entropy": Layer("_entropy", "float32", nan, 1, "entropy over log K", _entropy),
         "probability": Layer("_probability", "uint8", 255, classes, "probability", _steps, scale=1 / STEPS),
-        "probability-float": Layer("_probability", "float32", nan, classes, "probability", _probability),
+        "probability-float": Layer("_probability-float", "float32", nan, classes, "probability", _probability),
         "expert": Layer("_expert", "uint8", 0, 1, "dynamic expert with the largest mean gate", _expert, "mode"),
     }
 

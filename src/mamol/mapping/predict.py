@@ -12,7 +12,10 @@ stopped. Memory holds a few blocks, whatever the scene's size.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import json
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import metadata
@@ -22,17 +25,19 @@ from mamol.data.area import Area, area_window
 from mamol.data.dataset import ClassInfo
 from mamol.data.raster import Grid
 from mamol.data.reader import Reader
-from mamol.errors import AllModalitiesMissing, UsageError, unknown
-from mamol.files import must_not_exist
+from mamol.errors import AllModalitiesMissing, DataError, UsageError, WriteFailed, unknown
 from mamol.mapping.blocks import Arrays, Corner, Job
 from mamol.mapping.engines import AHEAD, Engine, here
 from mamol.mapping.layers import DEFAULT, make_layers
-from mamol.mapping.rasters import MapLayout, MapPaths, write_map
-from mamol.mapping.store import BlockStore
+from mamol.mapping.paths import MapPaths, check_names
+from mamol.mapping.publish import is_finished, refuse_taken
+from mamol.mapping.rasters import MapLayout, write_map
+from mamol.mapping.store import BlockStore, may_go_on
 from mamol.modality import Predictor
 from mamol.model.predictor import MamolPredictor
 from mamol.model.rules import by_pattern
 
+log = logging.getLogger(__name__)
 BLOCK_PX = 256
 
 
@@ -68,19 +73,24 @@ def map_tile(
     """Write the map of one tile and return where its files are.
 
     Raises UnknownName for an unknown modality, tile or layer, AllModalitiesMissing if nothing is left to predict from,
-    OutputExists, WriteFailed, and what the reader raises, with the block's place. Finished blocks stay beside `out` then.
+    OutputExists, WriteFailed, UsageError for names that are taken (`check_names`), DataError for a scene that changes
+    meanwhile, and what the reader raises, with the block's place. Finished blocks stay beside `out` then. A map that this
+    very job has finished is left as it is by `resume`.
     """
     job = plan(predictor, reader, request)
-    paths = MapPaths.beside(Path(out), job.made())
-    for path in paths.all():
-        must_not_exist(path, request.overwrite)
-    store = BlockStore(paths.blocks, _document(job, request), request.resume, request.overwrite)
+    paths, document = MapPaths.beside(Path(out), job.made()), _document(job, request)
+    check_names({request.tile: paths}, reader.files())
+    if not _may_begin(paths, document, request):
+        progress(job.count(), job.count())
+        return paths
+    store = BlockStore(paths.blocks, document, request.resume, request.overwrite)
     progress(len(store.done), job.count())
     try:
         mapped = _compute(job, engine, store, progress)
     finally:
         if not store.done:  # nothing to go on from
             store.remove()
+    _refuse_change(job, document)
     if not mapped:
         store.remove()
         without = f" without {', '.join(request.without)}" if request.without else ""
@@ -90,10 +100,27 @@ def map_tile(
         )
     grid = Grid(*job.out_shape, job.place())
     experts = [e for e in predictor.expert_names() if e.startswith("dynamic")] if isinstance(predictor, MamolPredictor) else []
-    layout = MapLayout(grid, request.classes, predictor.modalities, job.made(), experts)
+    layout = MapLayout(grid, request.classes, predictor.modalities, job.made(), experts, _digest(document))
     write_map(paths, layout, _stored(job, store), store.folder, request.overwrite)
     store.remove()
     return paths
+
+
+def check_tile(predictor: Predictor, reader: Reader, request: MapRequest, out: Path) -> None:
+    """Raise what `map_tile` would about files and blocks that are in the way, before any work; quick if there are none."""
+    made = make_layers(request.layers, len(predictor.classes), len(predictor.modalities))
+    paths = MapPaths.beside(Path(out), made)
+    if any(os.path.lexists(p) for p in (*paths.all(), paths.blocks)):
+        _may_begin(paths, _document(plan(predictor, reader, request), request), request)
+
+
+def _may_begin(paths: MapPaths, document: Mapping[str, object], request: MapRequest) -> bool:
+    """Tell whether there is anything to do; raises OutputExists and UsageError if what is there is not this job's."""
+    if request.resume and is_finished(paths, _digest(document)):
+        return False
+    same = may_go_on(paths.blocks, document, request.resume, request.overwrite)
+    refuse_taken(paths.all(), paths.blocks if same else None, request.overwrite)
+    return True
 
 
 def plan(predictor: Predictor, reader: Reader, request: MapRequest) -> Job:
@@ -150,13 +177,37 @@ def _compute(job: Job, engine: Engine, store: BlockStore, progress: Callable[[in
         for future in waiting:
             future.result()
     progress(total, total)
-    return any(bool((store.read(c)["class"] > 0).any()) for c in job.corners())
+    return any(bool((_kept(job, store, c)["class"] > 0).any()) for c in job.corners())
+
+
+def _kept(job: Job, store: BlockStore, corner: Corner) -> Arrays:
+    """Return a finished block; one that was damaged on the disk is computed once more. Raises WriteFailed if it is again."""
+    try:
+        return store.read(corner)
+    except WriteFailed:
+        log.warning("the block at row %d, column %d was damaged on the disk; it is computed once more", *corner)
+    store.write(corner, job.run(corner))
+    return store.read(corner)
 
 
 def _stored(job: Job, store: BlockStore) -> Iterator[tuple[Corner, Arrays]]:
     """Yield the blocks in order, with their corners counted from the map's."""
     top, left = job.region[:2]
-    return (((y - top, x - left), store.read((y, x))) for y, x in job.corners())
+    return (((y - top, x - left), _kept(job, store, (y, x))) for y, x in job.corners())
+
+
+def _refuse_change(job: Job, document: Mapping[str, object]) -> None:
+    """Raise DataError if what was read is not what it was at the start: blocks from before and after are no map."""
+    for modality, digest in job.reader.identity(job.tile).items():
+        if document.get(f"version of the {modality} data", digest) != digest:
+            raise DataError(
+                f"the {modality} data of tile '{job.tile}' were changed while they were mapped, so that a part of the map is of "
+                "what they were before. Run again with --overwrite."
+            )
+
+
+def _digest(document: Mapping[str, object]) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
 def _document(job: Job, request: MapRequest) -> dict[str, object]:
