@@ -331,3 +331,41 @@ def test_files_names_all_of_a_scenes_files_there_or_not(folder: Path) -> None:
     }  # fmt: skip
     assert all(p.is_absolute() for p in open_scene(folder).files())
     assert MemoryReader(open_scene(folder).load()).files() == frozenset()
+
+
+@pytest.mark.parametrize("fill", [1e20, -1e30, -3.4028235e38, np.inf])
+@pytest.mark.parametrize("scale", [1.0, 1e-4])
+@pytest.mark.parametrize("pixel", [10.0, 5.0])
+def test_a_fill_that_nobody_declared_is_missing(
+    folder: Path, caplog: pytest.LogCaptureFixture, fill: float, scale: float, pixel: float
+) -> None:
+    times = int(10 / pixel)
+    lidar = np.full((1, 12 * times, 16 * times), 3, dtype="float32")
+    lidar[0, : 4 * times, : 4 * times] = fill
+    write(folder / "lidar.tif", lidar, pixel=pixel)
+    change(folder, 'path = "lidar.tif"', f'path = "lidar.tif"\nscale = {scale}')
+    reader = open_scene(folder)
+    batch = reader.read("made", slice(0, 12), slice(0, 16))
+    expected = np.ones((12, 16), dtype=bool)
+    expected[:4, :4] = False
+    np.testing.assert_array_equal(batch.available["lidar"][0], expected)
+    assert np.isfinite(batch.values["lidar"]).all()
+    reader.read("made", slice(0, 12), slice(0, 16))
+    said = [r.message for r in caplog.records if "Declare them as nodata" in r.message]
+    if not (np.isinf(fill) and pixel == 5.0):  # GDAL's warper gives NaN for it, which is no news
+        assert len(said) == 1  # not once a window
+        assert "modality 'lidar'" in said[0]
+
+
+def test_nan_and_declared_fills_need_no_warning_and_large_values_in_memory_are_missing(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lidar = np.full((1, 12, 16), -3.4028235e38, dtype="float32")
+    lidar[:, 6:], lidar[:, 7:] = 3, np.nan
+    write(folder / "lidar.tif", lidar, nodata=-3.4028234663852886e38)
+    scene = open_scene(folder).load()
+    assert scene.tiles[0].available["lidar"].sum() == 16
+    assert "Declare" not in caplog.text
+    scene.tiles[0].values["lidar"][0, 6, 3] = 1e30
+    assert MemoryReader(scene).read("made", slice(6, 7), slice(0, 16)).available["lidar"].sum() == 15
+    assert "modality 'lidar' of 'made'" in caplog.text

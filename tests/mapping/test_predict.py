@@ -336,6 +336,26 @@ def test_tiles_go_on_or_give_way_as_asked(scene_run: Trained, tmp_path: Path) ->
     assert not list(tmp_path.glob("n*"))
 
 
+@dataclass(frozen=True)
+class Overflows(Identity):
+    """Has no answer in the upper left."""
+
+    def predict(self, batch: Batch) -> np.ndarray:
+        found = super().predict(batch)
+        found[..., :3, :3] = np.nan
+        return found
+
+
+def test_a_pixel_without_a_finite_probability_has_no_data(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    made = scene(10, 10)
+    made.tiles[0].available["x"][:] = True
+    paths = map_tile(Overflows(), MemoryReader(made), MapRequest("t", CLASSES), tmp_path / "map.tif")
+    with open_raster(paths.classes) as raster:
+        assert not raster.read(1)[:3, :3].any()
+        assert (raster.read(1) > 0).sum() == 91
+    assert "no finite probability for 9 pixels" in caplog.text
+
+
 def test_an_area_clips_and_changes_nothing_inside(scene_run: Trained, tmp_path: Path) -> None:
     made = made_scene(1, 40)
     place = Georeference(rasterio.crs.CRS.from_epsg(32632).to_wkt(), (10.0, 0.0, 500_000.0, 0.0, -10.0, 5_000_000.0))

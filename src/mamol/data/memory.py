@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 
 from mamol.data.dataset import ClassInfo, Georeference, Scene, Tile
 from mamol.data.identity import identify_arrays
+from mamol.data.values import measured_only
 from mamol.errors import unknown
 from mamol.modality import Batch, Modality
 
@@ -91,12 +92,11 @@ class MemoryReader:
         return self._tile(tile).georeference
 
     def read(self, tile: str, rows: slice, columns: slice) -> Batch:
-        """Return one window as a batch of one, (1, C, h, w)."""
+        """Return one window as a batch of one, (1, C, h, w); values that no sensor measures are missing (values.py)."""
         t = self._tile(tile)
-        return Batch(
-            {m: v[None, :, rows, columns] for m, v in t.values.items()},
-            {m: a[None, rows, columns] for m, a in t.available.items()},
-        )
+        values = {m: v[:, rows, columns] for m, v in t.values.items()}
+        available = {m: measured_only(v, t.available[m][rows, columns], m, f"'{self.name}'") for m, v in values.items()}
+        return Batch({m: v[None] for m, v in values.items()}, {m: a[None] for m, a in available.items()})
 
     def identity(self, tile: str) -> dict[str, str]:
         """Return a checksum of each modality's arrays in a tile."""

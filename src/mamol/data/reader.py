@@ -156,7 +156,7 @@ class FileReader:
         if not sources:
             shape = (part[0].stop - part[0].start, part[1].stop - part[1].start)
             return np.zeros((modality.bands, *shape), dtype=np.float32), np.zeros(shape, dtype=bool)
-        values, there = read_modality(sources, grid, part, self.mask(tile, modality.name))
+        values, there = read_modality(sources, grid, part, self.mask(tile, modality.name), modality.name)
         if len(values) != modality.bands:
             raise DataError(f"{sources[0].place} gives {len(values)} bands; the other tiles give {modality.bands}.")
         return values, there

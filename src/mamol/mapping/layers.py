@@ -8,7 +8,7 @@
     probability-float  the same as it is                                       float32, NaN no data
     expert       the dynamic expert with the largest mean gate, 1..E           uint8, 0 no data or none
 
-A pixel has data where any modality was observed there.
+A pixel has data where any modality was observed there and the model gave it finite probabilities; its pattern is told anyway.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def _known(classes: int, modalities: int) -> dict[str, Layer]:
 
 
 def _seen(block: Block) -> np.ndarray:
-    return block.pattern > 0
+    return (block.pattern > 0) & np.isfinite(block.probability).all(0)
 
 
 def _filled(block: Block) -> np.ndarray:

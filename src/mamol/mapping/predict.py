@@ -96,7 +96,7 @@ def map_tile(
         without = f" without {', '.join(request.without)}" if request.without else ""
         raise AllModalitiesMissing(
             f"tile '{request.tile}' has no pixel with any of {', '.join(job.kept)}{without}"
-            f"{' inside the area' if request.area else ''}; nothing to map."
+            f"{' inside the area' if request.area else ''} for which the model has a class; nothing to map."
         )
     grid = Grid(*job.out_shape, job.place())
     experts = [e for e in predictor.expert_names() if e.startswith("dynamic")] if isinstance(predictor, MamolPredictor) else []
