@@ -24,11 +24,13 @@ P = np.array([[[0.2, 0.9, np.nan], [0.6, 0.1, 0.5]], [[0.8, 0.1, np.nan], [0.4, 
 BITS = np.array([[1, 3, 0], [2, 1, 1]], dtype=np.uint32)
 
 
-def write(folder: Path, modalities: tuple[str, ...] = ("hsi", "sar"), overwrite: bool = False) -> MapPaths:
+def write(
+    folder: Path, modalities: tuple[str, ...] = ("hsi", "sar"), overwrite: bool = False, place: Georeference = PLACE
+) -> MapPaths:
     layers = make_layers(EVERY, 2, len(modalities))
     paths = MapPaths.beside(folder / "map.tif", layers)
     block = Block(P, BITS, np.ones((2, 3), dtype=np.uint8))
-    layout = MapLayout(Grid(2, 3, PLACE), CLASSES, modalities, layers, ("dynamic 1",))
+    layout = MapLayout(Grid(2, 3, place), CLASSES, modalities, layers, ("dynamic 1",))
     write_map(paths, layout, [((0, 0), {n: la.compute(block) for n, la in layers.items()})], folder / "work", overwrite)
     shutil.rmtree(folder / "work")  # as `map_tile` does when all files have their names
     return paths
@@ -113,3 +115,10 @@ def test_a_picture(tmp_path: Path) -> None:
     classes = read_classes(write(tmp_path).classes)
     picture = draw_maps({"all": classes, "none": np.zeros_like(classes)}, CLASSES, tmp_path / "maps.png")
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_place_without_a_crs_is_kept(tmp_path: Path) -> None:
+    paths = write(tmp_path, place=Georeference("", PLACE.transform))
+    with rasterio.open(paths.classes) as raster:
+        assert raster.crs is None
+        assert raster.transform[:6] == PLACE.transform

@@ -27,7 +27,7 @@ import rasterio.shutil
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
-from mamol.data.dataset import ClassInfo
+from mamol.data.dataset import ClassInfo, Georeference
 from mamol.data.raster import Grid
 from mamol.errors import MamolError, WriteFailed
 from mamol.mapping.blocks import Arrays, Corner
@@ -123,7 +123,9 @@ def _create(path: Path, layout: MapLayout, layer: Layer) -> Iterator[rasterio.io
         "bigtiff": "if_safer",
     }
     if g.crs:
-        profile |= {"crs": rasterio.crs.CRS.from_wkt(g.crs), "transform": rasterio.Affine(*g.transform)}
+        profile["crs"] = rasterio.crs.CRS.from_wkt(g.crs)
+    if g.crs or g.transform != Georeference().transform:  # a place without a CRS is a place all the same
+        profile["transform"] = rasterio.Affine(*g.transform)
     with _told(path.parent), rasterio.open(path, "w", **profile) as raster:
         yield raster
 
