@@ -258,6 +258,17 @@ def test_a_map_killed_between_two_names_is_finished_by_resume(tmp_path: Path, mo
     assert {p.name for p in tmp_path.iterdir()} == {p.name for p in paths.all()}
 
 
+def test_blocks_left_beside_a_finished_map_are_taken_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    request, out = MapRequest("t", CLASSES, rim_px=4, block_px=8), tmp_path / "m.tif"
+    reader = MemoryReader(scene(20, 20))
+    with monkeypatch.context() as patch:  # killed after the last file got its name
+        patch.setattr("mamol.mapping.store.remove_blocks", lambda folder: None)
+        map_tile(Identity(), reader, request, out)
+    assert (tmp_path / "m.tif.blocks").is_dir()
+    map_tile(Identity(), reader, replace(request, resume=True), out)
+    assert not (tmp_path / "m.tif.blocks").exists()
+
+
 def test_resume_replaces_no_file_of_a_stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     request = MapRequest("t", CLASSES, rim_px=4, block_px=8)
     reader, out = MemoryReader(scene(20, 20)), tmp_path / "m.tif"
@@ -280,7 +291,7 @@ def test_a_finished_map_is_known_by_its_job_and_its_files(tmp_path: Path) -> Non
     map_tile(Identity(), reader, request, out, progress=lambda d, n: steps.append((d, n)))
     assert steps == [(9, 9)]  # nothing is computed
     assert paths.classes.stat() == before
-    with pytest.raises(OutputExists):
+    with pytest.raises(OutputExists, match="not of this very job"):
         map_tile(Identity(), MemoryReader(scene(20, 20, seed=1)), request, out)
     paths.confidence.unlink()
     with pytest.raises(OutputExists):

@@ -17,6 +17,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -25,14 +26,14 @@ from mamol.data.area import Area, area_window
 from mamol.data.dataset import ClassInfo
 from mamol.data.raster import Grid
 from mamol.data.reader import Reader
-from mamol.errors import AllModalitiesMissing, DataError, UsageError, WriteFailed, unknown
+from mamol.errors import AllModalitiesMissing, DataError, OutputExists, UsageError, WriteFailed, unknown
 from mamol.mapping.blocks import Arrays, Corner, Job
 from mamol.mapping.engines import AHEAD, Engine, here
 from mamol.mapping.layers import DEFAULT, make_layers
 from mamol.mapping.paths import MapPaths, check_names
 from mamol.mapping.publish import is_finished, refuse_taken
 from mamol.mapping.rasters import MapLayout, write_map
-from mamol.mapping.store import BlockStore, may_go_on
+from mamol.mapping.store import BlockStore, may_go_on, remove_blocks
 from mamol.modality import Predictor
 from mamol.model.predictor import MamolPredictor
 from mamol.model.rules import by_pattern
@@ -81,6 +82,9 @@ def map_tile(
     paths, document = MapPaths.beside(Path(out), job.made()), _document(job, request)
     check_names({request.tile: paths}, reader.files())
     if not _may_begin(paths, document, request):
+        with suppress(UsageError):  # a folder of somebody else's
+            if may_go_on(paths.blocks, document, resume=True, overwrite=True):
+                remove_blocks(paths.blocks)
         progress(job.count(), job.count())
         return paths
     store = BlockStore(paths.blocks, document, request.resume, request.overwrite)
@@ -119,7 +123,12 @@ def _may_begin(paths: MapPaths, document: Mapping[str, object], request: MapRequ
     if request.resume and is_finished(paths, _digest(document)):
         return False
     same = may_go_on(paths.blocks, document, request.resume, request.overwrite)
-    refuse_taken(paths.all(), paths.blocks if same else None, request.overwrite)
+    try:
+        refuse_taken(paths.all(), paths.blocks if same else None, request.overwrite)
+    except OutputExists as error:
+        if not request.resume:
+            raise
+        raise OutputExists(f"{error} It is not of this very job: model, scene, settings or the file itself differ.") from None
     return True
 
 

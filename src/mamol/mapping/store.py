@@ -78,9 +78,7 @@ class BlockStore:
 
     def remove(self) -> None:
         """Take the folder away."""
-        with suppress(OSError):  # a map is no worse for a folder that stays
-            _clear(self.folder)
-            self.folder.rmdir()
+        remove_blocks(self.folder)
 
     def _load(self, corner: Corner) -> Arrays:
         # Opened here, not by numpy: a broken archive is then closed too. Reading checks the archive's checksums.
@@ -96,6 +94,13 @@ class BlockStore:
         except WriteFailed:
             return False
         return True
+
+
+def remove_blocks(folder: Path) -> None:
+    """Take a folder of blocks away, but for what is not ours; a map is no worse for a folder that stays."""
+    with suppress(OSError):
+        _clear(folder)
+        folder.rmdir()
 
 
 def may_go_on(folder: Path, job: Mapping[str, Any], resume: bool, overwrite: bool) -> bool:
