@@ -45,3 +45,10 @@ def test_refusals(tmp_path: Path) -> None:
         write_json(tmp_path / "b.json", float("nan"))
     assert not (tmp_path / "b.json").exists()
     assert len(sha256_file(tmp_path / "a.json")) == 64
+
+
+def test_a_file_in_the_place_of_a_folder_is_said(tmp_path: Path) -> None:
+    write_text(tmp_path / "file", "x")
+    for path in (tmp_path / "file" / "a.txt", tmp_path / "file" / "b" / "a.txt"):
+        with pytest.raises(WriteFailed, match=r"could not write .*a\.txt"):
+            write_text(path, "y")

@@ -20,8 +20,8 @@ from mamol.configs import load_config
 from mamol.data.area import Area, area_window, read_area
 from mamol.data.catalog import CATALOG, load_dataset, open_reader
 from mamol.data.dataset import UNLABELLED, Dataset, Scene, label_arrays, modality_names
+from mamol.data.memory import MemoryReader, Reader
 from mamol.data.raster import Grid
-from mamol.data.reader import MemoryReader, Reader
 from mamol.data.split import TEST, UNUSED, Split, make_split
 from mamol.errors import DataError, GridMismatch, UsageError, unknown
 from mamol.evaluate.report import pattern_name
@@ -29,8 +29,8 @@ from mamol.evaluate.score import score, test_part
 from mamol.files import must_not_exist, sha256_file
 from mamol.mapping.engines import Engine, cluster, here, processes
 from mamol.mapping.layers import DEFAULT, make_layers
-from mamol.mapping.predict import BLOCK_PX, MapRequest, map_tile
-from mamol.mapping.rasters import MapPaths
+from mamol.mapping.paths import MapPaths, check_names
+from mamol.mapping.predict import BLOCK_PX, MapRequest, check_tile, map_tile
 from mamol.modality import patterns
 from mamol.model.checkpoint import RunDocument, load_run, read_run
 from mamol.model.predictor import MamolPredictor
@@ -222,7 +222,8 @@ def map_scene(
 
     One tile goes to `out`; several go to OUT_<tile>.tif each, and with an area those tiles that it touches. The scene
     needs no labels, and may lack sensors that the run knows. Raises MamolError: UnknownName, AllModalitiesMissing,
-    ShapeMismatch for other bands, OutputExists, GridMismatch for an area beside the scene.
+    ShapeMismatch for other bands, OutputExists, UsageError for files that two maps would share, GridMismatch for an area
+    beside the scene.
     """
     options, document, predictor = options or MapOptions(), read_run(Path(run)), load_run(run)
     reader = MemoryReader(dataset) if isinstance(dataset, Scene) else open_reader(dataset, predictor.modalities)
@@ -234,26 +235,27 @@ def map_scene(
         raise UsageError(f"--stride {stride} must divide the model's window of {side} pixels.")
     predictor.stride_px = stride
     area = options.clip()
-    chosen = _touched(reader, list(options.tiles) or list(reader.tile_names), area)
+    chosen = _touched(reader, list(dict.fromkeys(options.tiles)) or list(reader.tile_names), area)
     files = [Path(out) if len(chosen) == 1 else _tile_file(Path(out), t) for t in chosen]
     made = make_layers(options.layers, len(document.classes), len(document.modalities))
-    for file in files:  # nothing is written if one of the files is in the way
-        for path in MapPaths.beside(file, made).all():
-            must_not_exist(path, options.overwrite or (options.resume and len(files) > 1))
-    paths, engine, identity = [], options.engine(), f"{sha256_file(Path(run) / 'mamol.json')} stride {stride}"
-    for i, (tile, file) in enumerate(zip(chosen, files, strict=True)):
-        request = MapRequest(
+    engine, identity = options.engine(), sha256_file(Path(run) / "mamol.json")
+    requests = [
+        MapRequest(
             tile, document.classes, options.without, side, side * max(1, BLOCK_PX // side), options.layers, area,
-            options.overwrite, options.resume, identity,
-        )  # fmt: skip
+            options.overwrite, options.resume, identity, stride or max(1, side // 2),
+        )
+        for tile in chosen
+    ]  # fmt: skip
+    # Nothing is computed if a file of one of the maps is in the way.
+    check_names({t: MapPaths.beside(f, made) for t, f in zip(chosen, files, strict=True)}, reader.files())
+    for request, file in zip(requests, files, strict=True):
+        check_tile(predictor, reader, request, file)
+    paths = []
+    for i, (request, file) in enumerate(zip(requests, files, strict=True)):
 
-        def show(done: int, total: int, tile: str = tile, i: int = i) -> None:
+        def show(done: int, total: int, tile: str = request.tile, i: int = i) -> None:
             progress("map", i * total + done, len(chosen) * total, tile)
 
-        own = MapPaths.beside(file, made)
-        if options.resume and len(files) > 1 and file.exists() and not own.blocks.exists():
-            paths.append(own)  # a tile that was finished before the job was stopped
-            continue
         paths.append(map_tile(predictor, reader, request, file, engine, show))
     return paths
 

@@ -251,7 +251,7 @@ def test_map_clips_writes_layers_and_goes_on(home: Path, tmp_path: Path, mamol: 
     done = mamol(*words, "--layer", "entropy", "--layer", "probability", "--stride", 8, "--workers", 2)
     assert done.code == 0, done.err
     assert [Path(p).name for p in done.out.split()] == [
-        "m.tif", "m_entropy.tif", "m_probability.tif", "m.qml", "m_legend.png", "m.json",
+        "m.tif", "m_entropy.tif", "m_probability.tif", "m.tif.aux.xml", "m.qml", "m_legend.png", "m.json",
     ]  # fmt: skip
     with rasterio.open(tmp_path / "m.tif") as raster:
         assert raster.shape[0] < 64

@@ -1,15 +1,19 @@
 """A scene from files on different grids, with holes, read whole and by window."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 import scipy.io
 from rasterio.transform import from_origin
+from rasterio.vrt import WarpedVRT
 
 import geojson_made as polygons
-from mamol.data.reader import MemoryReader, Reader, open_scene
+from mamol.data.memory import MemoryReader, Reader
+from mamol.data.reader import open_scene
 from mamol.errors import (
     AllModalitiesMissing,
     ConfigError,
@@ -282,3 +286,87 @@ def test_many_tiles_with_a_wildcard_and_groups(tmp_path: Path) -> None:
         ("b", "north", False),
     ]
     assert scene.classes[0].name == "class 1"
+
+
+def test_what_a_tile_is_read_from_has_an_identity(folder: Path) -> None:
+    def now() -> dict[str, str]:
+        return open_scene(folder).identity("made")
+
+    first = now()
+    assert first == now()
+    assert set(first) == {"hsi", "sar", "rgb", "lidar"}
+    (folder / "hsi.tif.aux.xml").write_text("<PAMDataset/>")  # what a viewer leaves there
+    assert now() == first
+    touched = folder / "clouds.tif"
+    os.utime(touched, ns=(1, touched.stat().st_mtime_ns + 1))
+    second = now()
+    assert {m for m in first if first[m] != second[m]} == {"hsi"}  # its mask
+    change(folder, "scale = 0.5", "scale = 0.25")
+    write(folder / "lidar.tif", np.ones((1, 12, 16), dtype="float32"))
+    third = now()
+    assert {m for m in first if second[m] != third[m]} == {"sar", "lidar"}
+
+
+def test_a_raster_of_rasters_changes_with_its_parts(tmp_path: Path) -> None:
+    write(tmp_path / "part.tif", np.ones((1, 8, 8), dtype="float32"))
+    with rasterio.open(tmp_path / "part.tif") as raster, WarpedVRT(raster) as view:
+        rasterio.shutil.copy(view, tmp_path / "all.vrt", driver="VRT")
+    (tmp_path / "scene.toml").write_text('name = "s"\n[modalities.x]\npath = "all.vrt"\n')
+    first = open_scene(tmp_path).identity("s")
+    write(tmp_path / "part.tif", np.ones((1, 8, 8), dtype="float64"))
+    assert open_scene(tmp_path).identity("s") != first
+
+
+def test_a_scene_in_memory_has_an_identity(folder: Path) -> None:
+    scene = open_scene(folder).load()
+    first = MemoryReader(scene).identity("made")
+    assert first == MemoryReader(open_scene(folder).load()).identity("made")
+    scene.tiles[0].available["hsi"][3, 3] = False
+    second = MemoryReader(scene).identity("made")
+    assert {m for m in first if first[m] != second[m]} == {"hsi"}
+
+
+def test_files_names_all_of_a_scenes_files_there_or_not(folder: Path) -> None:
+    assert {p.name for p in open_scene(folder, ["hsi"]).files()} == {
+        "hsi.tif", "clouds.tif", "sar.tif", "rgb.tif", "lidar.tif", "labels.tif",
+    }  # fmt: skip
+    assert all(p.is_absolute() for p in open_scene(folder).files())
+    assert MemoryReader(open_scene(folder).load()).files() == frozenset()
+
+
+@pytest.mark.parametrize("fill", [1e20, -1e30, -3.4028235e38, np.inf])
+@pytest.mark.parametrize("scale", [1.0, 1e-4])
+@pytest.mark.parametrize("pixel", [10.0, 5.0])
+def test_a_fill_that_nobody_declared_is_missing(
+    folder: Path, caplog: pytest.LogCaptureFixture, fill: float, scale: float, pixel: float
+) -> None:
+    times = int(10 / pixel)
+    lidar = np.full((1, 12 * times, 16 * times), 3, dtype="float32")
+    lidar[0, : 4 * times, : 4 * times] = fill
+    write(folder / "lidar.tif", lidar, pixel=pixel)
+    change(folder, 'path = "lidar.tif"', f'path = "lidar.tif"\nscale = {scale}')
+    reader = open_scene(folder)
+    batch = reader.read("made", slice(0, 12), slice(0, 16))
+    expected = np.ones((12, 16), dtype=bool)
+    expected[:4, :4] = False
+    np.testing.assert_array_equal(batch.available["lidar"][0], expected)
+    assert np.isfinite(batch.values["lidar"]).all()
+    reader.read("made", slice(0, 12), slice(0, 16))
+    said = [r.message for r in caplog.records if "Declare them as nodata" in r.message]
+    if not (np.isinf(fill) and pixel == 5.0):  # GDAL's warper gives NaN for it, which is no news
+        assert len(said) == 1  # not once a window
+        assert "modality 'lidar'" in said[0]
+
+
+def test_nan_and_declared_fills_need_no_warning_and_large_values_in_memory_are_missing(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lidar = np.full((1, 12, 16), -3.4028235e38, dtype="float32")
+    lidar[:, 6:], lidar[:, 7:] = 3, np.nan
+    write(folder / "lidar.tif", lidar, nodata=-3.4028234663852886e38)
+    scene = open_scene(folder).load()
+    assert scene.tiles[0].available["lidar"].sum() == 16
+    assert "Declare" not in caplog.text
+    scene.tiles[0].values["lidar"][0, 6, 3] = 1e30
+    assert MemoryReader(scene).read("made", slice(6, 7), slice(0, 16)).available["lidar"].sum() == 15
+    assert "modality 'lidar' of 'made'" in caplog.text

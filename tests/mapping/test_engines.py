@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from mamol.data.dataset import Scene, Tile, classes_from
-from mamol.data.reader import MemoryReader
+from mamol.data.memory import MemoryReader
 from mamol.errors import FileMissing, MamolError, UsageError
 from mamol.mapping.blocks import Job
 from mamol.mapping.engines import cluster, here, processes

@@ -52,3 +52,16 @@ def test_pattern_bits() -> None:
     for i, m in enumerate(order):
         seen = batch.available[m][0] if m in batch.available else np.zeros(bits.shape, bool)
         np.testing.assert_array_equal((bits >> i) & 1, seen)
+
+
+def test_no_class_where_the_model_has_no_finite_probability() -> None:
+    probability = np.array([[[0.5, np.nan, 0.9]], [[0.5, np.nan, np.inf]]], dtype=np.float32)
+    made = Block(probability, np.array([[1, 3, 2]], dtype=np.uint32))
+    layers = make_layers(["confidence", "pattern", "entropy", "probability", "probability-float"], 2, 2)
+    found = {name: layer.compute(made) for name, layer in layers.items()}
+    assert found["class"].tolist() == [[[1, 0, 0]]]
+    assert found["pattern"].tolist() == [[[1, 3, 2]]]
+    assert found["probability"].tolist() == [[[125, 255, 255]], [[125, 255, 255]]]
+    for name in ("confidence", "entropy", "probability-float"):
+        assert np.isnan(found[name][:, 0, 1:]).all()
+        assert np.isfinite(found[name][:, 0, 0]).all()

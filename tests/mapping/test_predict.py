@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,9 +20,11 @@ from made import made_scene
 from mamol.api import MapOptions, map_scene
 from mamol.data.area import Area
 from mamol.data.dataset import Georeference, Scene, Tile, classes_from
+from mamol.data.memory import MemoryReader
 from mamol.data.raster import open_raster
-from mamol.data.reader import MemoryReader
-from mamol.errors import AllModalitiesMissing, FileMissing, OutputExists, UnknownName, UsageError, WriteFailed
+from mamol.errors import AllModalitiesMissing, DataError, FileMissing, OutputExists, UnknownName, UsageError, WriteFailed
+from mamol.mapping.blocks import Arrays, Corner, Job
+from mamol.mapping.engines import here
 from mamol.mapping.predict import MapRequest, map_tile, plan
 from mamol.modality import Batch, Modality
 from mamol.model.raster_windows import Folds
@@ -194,6 +199,172 @@ def test_a_stopped_map_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     assert steps[0] == done
     for name, path in whole.layers.items():
         assert path.read_bytes() == part.layers[name].read_bytes(), name
+
+
+def stopped(made: Scene, out: Path, request: MapRequest, blocks: int = 5) -> None:
+    """Begin a map and stop it after a few blocks."""
+    Stops.left = blocks
+    with pytest.raises(FileMissing, match="has vanished"):
+        map_tile(Identity(), Stops(made), request, out)
+
+
+def test_resume_goes_on_only_with_the_same_scene(tmp_path: Path) -> None:
+    made, other = scene(40, 33), scene(40, 33, seed=1)
+    request = MapRequest("t", CLASSES, rim_px=4, block_px=8, stride_px=4)
+    stopped(made, tmp_path / "m.tif", request)
+    again = replace(request, resume=True)
+    with pytest.raises(UsageError, match="another version of the x data, version of the y data;"):
+        map_tile(Identity(), MemoryReader(other), again, tmp_path / "m.tif")
+    with pytest.raises(UsageError, match=r"another stride \(4 then, 2 now\);"):
+        map_tile(Identity(), MemoryReader(made), replace(again, stride_px=2), tmp_path / "m.tif")
+    moved = replace(made.tiles[0], georeference=Georeference("", (1.0, 0.0, 5.0, 0.0, 1.0, 0.0)))
+    with pytest.raises(UsageError, match="another grid"):
+        map_tile(Identity(), MemoryReader(replace(made, tiles=(moved,))), again, tmp_path / "m.tif")
+    map_tile(Identity(), MemoryReader(made), again, tmp_path / "m.tif")
+
+
+class Killed(BaseException):
+    """Stands for a process that ends at once: nothing in the code catches it."""
+
+
+def killed_at_rename(monkeypatch: pytest.MonkeyPatch, n: int, run: Callable[[], object]) -> None:
+    """Run until the n-th file of the map is about to get its name."""
+    left, real = [n], os.replace
+
+    def replace_(a: Path, b: Path) -> None:
+        if Path(a).parent.name == "files" != Path(b).parent.name:
+            left[0] -= 1
+            if left[0] == 0:
+                raise Killed
+        real(a, b)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.replace", replace_)
+        with pytest.raises(Killed):
+            run()
+
+
+@pytest.mark.parametrize("n", [1, 3, 7])
+def test_a_map_killed_between_two_names_is_finished_by_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n: int) -> None:
+    made, request = scene(20, 20), MapRequest("t", CLASSES, rim_px=4, block_px=8)
+    reader, out = MemoryReader(made), tmp_path / "m.tif"
+    killed_at_rename(monkeypatch, n, lambda: map_tile(Identity(), reader, request, out))
+    assert not (tmp_path / "m.json").exists()
+    assert len([p for p in tmp_path.iterdir() if p.is_file()]) == n - 1
+    with pytest.raises(OutputExists):
+        map_tile(Identity(), reader, request, out)
+    killed_at_rename(monkeypatch, n, lambda: map_tile(Identity(), reader, replace(request, resume=True), out))
+    paths = map_tile(Identity(), reader, replace(request, resume=True), out)
+    assert {p.name for p in tmp_path.iterdir()} == {p.name for p in paths.all()}
+
+
+def test_blocks_left_beside_a_finished_map_are_taken_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    request, out = MapRequest("t", CLASSES, rim_px=4, block_px=8), tmp_path / "m.tif"
+    reader = MemoryReader(scene(20, 20))
+    with monkeypatch.context() as patch:  # killed after the last file got its name
+        patch.setattr("mamol.mapping.store.remove_blocks", lambda folder: None)
+        map_tile(Identity(), reader, request, out)
+    assert (tmp_path / "m.tif.blocks").is_dir()
+    map_tile(Identity(), reader, replace(request, resume=True), out)
+    assert not (tmp_path / "m.tif.blocks").exists()
+
+
+def test_resume_replaces_no_file_of_a_stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = MapRequest("t", CLASSES, rim_px=4, block_px=8)
+    reader, out = MemoryReader(scene(20, 20)), tmp_path / "m.tif"
+    killed_at_rename(monkeypatch, 3, lambda: map_tile(Identity(), reader, request, out))
+    out.write_text("mine")
+    with pytest.raises(OutputExists, match=r"m\.tif exists already"):
+        map_tile(Identity(), reader, replace(request, resume=True), out)
+    assert out.read_text() == "mine"
+    map_tile(Identity(), reader, replace(request, resume=True, overwrite=True), out)
+    (tmp_path / "n.tif.aux.xml").write_text("mine")
+    with pytest.raises(OutputExists, match=r"n\.tif\.aux\.xml exists already"):
+        map_tile(Identity(), reader, request, tmp_path / "n.tif")
+
+
+def test_a_finished_map_is_known_by_its_job_and_its_files(tmp_path: Path) -> None:
+    reader, out = MemoryReader(scene(20, 20)), tmp_path / "m.tif"
+    request = MapRequest("t", CLASSES, rim_px=4, block_px=8, resume=True)
+    paths = map_tile(Identity(), reader, request, out)
+    before, steps = paths.classes.stat(), list[tuple[int, int]]()
+    map_tile(Identity(), reader, request, out, progress=lambda d, n: steps.append((d, n)))
+    assert steps == [(9, 9)]  # nothing is computed
+    assert paths.classes.stat() == before
+    with pytest.raises(OutputExists, match="not of this very job"):
+        map_tile(Identity(), MemoryReader(scene(20, 20, seed=1)), request, out)
+    paths.confidence.unlink()
+    with pytest.raises(OutputExists):
+        map_tile(Identity(), reader, request, out)
+    map_tile(Identity(), reader, replace(request, overwrite=True), out)
+    assert paths.confidence.exists()
+    assert paths.classes.stat().st_mtime_ns > before.st_mtime_ns
+
+
+def test_a_block_that_is_damaged_is_computed_once_more(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    made, request = scene(24, 24), MapRequest("t", CLASSES, rim_px=4, block_px=8)
+    whole = map_tile(Identity(), MemoryReader(made), request, tmp_path / "whole.tif")
+
+    def flips(job: Job, corners: Iterable[Corner]) -> Iterator[tuple[Corner, Arrays]]:
+        yield from here(job, corners)
+        first = tmp_path / "m.tif.blocks" / "0_0.npz"
+        while not first.exists():
+            time.sleep(0.01)
+        first.write_bytes(first.read_bytes()[:-300])
+
+    paths = map_tile(Identity(), MemoryReader(made), request, tmp_path / "m.tif", flips)
+    assert paths.classes.read_bytes() == whole.classes.read_bytes()
+    assert "row 0, column 0 was damaged" in caplog.text
+
+
+def test_a_scene_that_changes_meanwhile_gives_no_map(tmp_path: Path) -> None:
+    made = scene(24, 24)
+
+    def changes(job: Job, corners: Iterable[Corner]) -> Iterator[tuple[Corner, Arrays]]:
+        yield from here(job, corners)
+        made.tiles[0].values["y"][:] = 0
+
+    with pytest.raises(DataError, match="the y data of tile 't' were changed"):
+        map_tile(Identity(), MemoryReader(made), MapRequest("t", CLASSES), tmp_path / "m.tif", changes)
+    assert not (tmp_path / "m.tif").exists()
+
+
+def test_tiles_go_on_or_give_way_as_asked(scene_run: Trained, tmp_path: Path) -> None:
+    made, out = made_scene(3), tmp_path / "m.tif"
+    assert len(map_scene(scene_run.run, made, out, MapOptions(tiles=["t0", "t0", "t1"]))) == 2  # given twice, mapped once
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    map_scene(scene_run.run, made, out, MapOptions(resume=True))
+    assert {n: (tmp_path / n).read_bytes() for n in before} == before
+    changed = made_scene(3, seed=1)
+    with pytest.raises(OutputExists, match=r"m_t0\.tif exists already"):
+        map_scene(scene_run.run, changed, out, MapOptions(resume=True))
+    assert {n: (tmp_path / n).read_bytes() for n in before} == before
+    map_scene(scene_run.run, changed, out, MapOptions(resume=True, overwrite=True))
+    assert (tmp_path / "m_t0_confidence.tif").read_bytes() != before["m_t0_confidence.tif"]
+    twice = replace(made, tiles=(replace(made.tiles[0], name="a/b"), replace(made.tiles[1], name="a-b")))
+    with pytest.raises(UsageError, match="'a/b' and 'a-b' would both"):
+        map_scene(scene_run.run, twice, tmp_path / "n.tif")
+    assert not list(tmp_path.glob("n*"))
+
+
+@dataclass(frozen=True)
+class Overflows(Identity):
+    """Has no answer in the upper left."""
+
+    def predict(self, batch: Batch) -> np.ndarray:
+        found = super().predict(batch)
+        found[..., :3, :3] = np.nan
+        return found
+
+
+def test_a_pixel_without_a_finite_probability_has_no_data(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    made = scene(10, 10)
+    made.tiles[0].available["x"][:] = True
+    paths = map_tile(Overflows(), MemoryReader(made), MapRequest("t", CLASSES), tmp_path / "map.tif")
+    with open_raster(paths.classes) as raster:
+        assert not raster.read(1)[:3, :3].any()
+        assert (raster.read(1) > 0).sum() == 91
+    assert "no finite probability for 9 pixels" in caplog.text
 
 
 def test_an_area_clips_and_changes_nothing_inside(scene_run: Trained, tmp_path: Path) -> None:

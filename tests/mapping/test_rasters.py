@@ -1,6 +1,7 @@
 """Map files: place, colours and names, cloud-optimised, all together or none."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ from mamol.data.dataset import Georeference, classes_from
 from mamol.data.raster import Grid
 from mamol.errors import OutputExists, WriteFailed
 from mamol.mapping.layers import Block, make_layers
+from mamol.mapping.paths import MapPaths
 from mamol.mapping.picture import draw_maps, read_classes
-from mamol.mapping.rasters import MapLayout, MapPaths, write_map
+from mamol.mapping.rasters import MapLayout, write_map
 
 CLASSES = classes_from(["wheat & rye", "oak <old>"], ["#ff0000", "#00ff80"])
 PLACE = Georeference(CRS.from_epsg(32632).to_wkt(), (10.0, 0.0, 500_000.0, 0.0, -10.0, 5_000_000.0))
@@ -22,12 +24,15 @@ P = np.array([[[0.2, 0.9, np.nan], [0.6, 0.1, 0.5]], [[0.8, 0.1, np.nan], [0.4, 
 BITS = np.array([[1, 3, 0], [2, 1, 1]], dtype=np.uint32)
 
 
-def write(folder: Path, modalities: tuple[str, ...] = ("hsi", "sar"), overwrite: bool = False) -> MapPaths:
+def write(
+    folder: Path, modalities: tuple[str, ...] = ("hsi", "sar"), overwrite: bool = False, place: Georeference = PLACE
+) -> MapPaths:
     layers = make_layers(EVERY, 2, len(modalities))
     paths = MapPaths.beside(folder / "map.tif", layers)
     block = Block(P, BITS, np.ones((2, 3), dtype=np.uint8))
-    layout = MapLayout(Grid(2, 3, PLACE), CLASSES, modalities, layers, ("dynamic 1",))
+    layout = MapLayout(Grid(2, 3, place), CLASSES, modalities, layers, ("dynamic 1",))
     write_map(paths, layout, [((0, 0), {n: la.compute(block) for n, la in layers.items()})], folder / "work", overwrite)
+    shutil.rmtree(folder / "work")  # as `map_tile` does when all files have their names
     return paths
 
 
@@ -63,7 +68,7 @@ def test_every_file_is_there_and_the_item_names_them(tmp_path: Path) -> None:
     paths = write(tmp_path)
     assert all(p.is_file() for p in paths.all())
     item = json.loads(paths.item.read_text())
-    assert {tmp_path / a["href"] for a in item["assets"].values()} == {p for p in paths.all() if p != paths.item}
+    assert {tmp_path / a["href"] for a in item["assets"].values()} == set(paths.all()) - {paths.item, paths.categories}
     assert item["assets"]["class"]["type"].endswith("profile=cloud-optimized")
     assert "oak &lt;old>" in paths.style.read_text() or "oak &lt;old&gt;" in paths.style.read_text()
     assert not any(".partial" in str(p) for p in tmp_path.rglob("*"))
@@ -79,6 +84,7 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(OutputExists):
         write(tmp_path)
     before = {p: p.read_bytes() for p in paths.all()}
+    assert len(before) == 10
 
     def full(*args: object) -> None:
         raise OSError(28, "No space left on device")
@@ -109,3 +115,10 @@ def test_a_picture(tmp_path: Path) -> None:
     classes = read_classes(write(tmp_path).classes)
     picture = draw_maps({"all": classes, "none": np.zeros_like(classes)}, CLASSES, tmp_path / "maps.png")
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_place_without_a_crs_is_kept(tmp_path: Path) -> None:
+    paths = write(tmp_path, place=Georeference("", PLACE.transform))
+    with rasterio.open(paths.classes) as raster:
+        assert raster.crs is None
+        assert raster.transform[:6] == PLACE.transform

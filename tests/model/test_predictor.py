@@ -62,3 +62,17 @@ def test_activations_name_the_experts(scene_run: Trained, sample_run: Trained) -
         assert gates.shape == (2, len(names))
         assert gates[:, names.index("shared")].tolist() == [1, 1]
         assert gates[:, names.index(f"specific {batch.names()[1]}")].tolist() == [0, 0]
+
+
+def test_values_that_are_not_finite_are_missing(scene_run: Trained, sample_run: Trained) -> None:
+    batch = cut(scene_run.dataset.tiles[1].batch(), 12, 12)
+    gone = Batch(batch.values, {m: a.copy() for m, a in batch.available.items()})
+    gone.available["lidar"][0, 3:5, 3:5] = False
+    broken = Batch({m: v.copy() for m, v in batch.values.items()}, batch.available)
+    broken.values["lidar"][0, 0, 3:5, 3:5] = np.inf
+    out = scene_run.predictor.predict(broken)
+    np.testing.assert_array_equal(out, scene_run.predictor.predict(gone))
+    samples = sample_run.dataset.samples.take(slice(0, 4))
+    values = {m: v.copy() for m, v in samples.values.items()}
+    values["weather"][2] = np.nan
+    assert np.isfinite(sample_run.predictor.predict(Batch(values, samples.available))).all()

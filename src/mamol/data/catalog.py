@@ -14,7 +14,8 @@ from pathlib import Path
 
 from mamol.data.dataset import Dataset, Scene
 from mamol.data.handles import as_place, is_remote
-from mamol.data.reader import MemoryReader, Reader, open_scene
+from mamol.data.memory import MemoryReader, Reader
+from mamol.data.reader import open_scene
 from mamol.data.samples import load_samples
 from mamol.errors import FileMissing, UsageError, unknown
 

@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import rasterio
@@ -25,6 +24,7 @@ from mamol.data.dataset import Georeference
 from mamol.data.grid import Grid, Slices, around, missing_onto, multiple, pixel_size, refuse_disjoint, same_grid, times
 from mamol.data.handles import Handle, as_place, identify, open_raster, reading
 from mamol.data.spec import Mask, Source
+from mamol.data.values import differs, each_band, take
 from mamol.errors import DataError, unknown
 from mamol.files import must_exist
 
@@ -119,10 +119,13 @@ def _reduce(cube: np.ndarray, k: int, resampling: str | None) -> np.ndarray:
         return BLOCK_STATISTICS.get(resampling or "average", np.nanmean)(blocks, axis=(2, 4))
 
 
-def read_modality(sources: Sequence[Source], grid: Grid, part: Slices, mask: Mask | None = None) -> tuple[np.ndarray, np.ndarray]:
+def read_modality(
+    sources: Sequence[Source], grid: Grid, part: Slices, mask: Mask | None = None, name: str = "?"
+) -> tuple[np.ndarray, np.ndarray]:
     """Return values float32 (C, h, w), 0 where missing, and availability bool (h, w) of one window of the grid.
 
-    The bands of several sources are stacked. Raises GridMismatch if a file and the grid share no ground, FileMissing
+    The bands of several sources are stacked. Values that no sensor measures are missing (values.py), with a warning that
+    says the modality's `name`. Raises GridMismatch if a file and the grid share no ground, FileMissing
     and DataError if one cannot be read.
     """
     counts = [band_count(s) for s in sources]
@@ -130,7 +133,7 @@ def read_modality(sources: Sequence[Source], grid: Grid, part: Slices, mask: Mas
     values = np.empty((sum(counts), rows.stop - rows.start, columns.stop - columns.start), dtype=np.float32)
     there, first = np.ones(values.shape[1:], dtype=bool), 0
     for source, count in zip(sources, counts, strict=True):
-        there &= _read(source, grid, part, values[first : first + count])
+        there &= _read(source, grid, part, values[first : first + count], name)
         first += count
     if mask is not None:
         there &= ~read_missing(mask, grid, part)
@@ -163,7 +166,7 @@ def read_missing(mask: Mask, grid: Grid, part: Slices) -> np.ndarray:
     return missing_onto(missing, (own, window), (grid, part))
 
 
-def _read(source: Source, grid: Grid, part: Slices, out: np.ndarray) -> np.ndarray:
+def _read(source: Source, grid: Grid, part: Slices, out: np.ndarray, name: str) -> np.ndarray:
     """Fill `out`, float32 (C, h, w), and return where every band has a value, bool (h, w)."""
     if is_mat(source.place):
         array = read_mat(Path(source.place), source.key)
@@ -171,15 +174,15 @@ def _read(source: Source, grid: Grid, part: Slices, out: np.ndarray) -> np.ndarr
         k = multiple(Grid(cube.shape[1], cube.shape[2], Georeference()), grid, source.place)
         chosen = [b - 1 for b in source.bands] if source.bands else slice(None)
         raw = cube[chosen][:, *times(part, k)]
-        return _take(*_blocks(raw, _each(source.nodata, len(raw), source), k, source), source, out)
+        return take(*_blocks(raw, each_band(source.nodata, len(raw), source), k, source), source, out, name)
     with reading(source.place) as handle:
         raster, bands = handle.raster, list(source.bands or range(1, handle.raster.count + 1))
-        given, dtype = _each(source.nodata, len(bands), source), _dtype(handle, bands)
+        given, dtype = each_band(source.nodata, len(bands), source), _dtype(handle, bands)
         nodata = [handle.nodata[b - 1] if v is None else v for b, v in zip(bands, given, strict=True)]
         k, window, both = 1, _window(part), source.resampling == "mean_std"
         if both or not same_grid(handle.grid, grid):
             if handle.grid.georeference.crs and grid.georeference.crs:
-                return _take(_warp(handle, bands, nodata, source, (grid, part)), [None] * len(out), source, out)
+                return take(_warp(handle, bands, nodata, source, (grid, part)), [None] * len(out), source, out, name)
             k = multiple(handle.grid, grid, source.place)
             window = _window(times(part, k))
         direct = k == 1 and not both and dtype == out.dtype
@@ -187,7 +190,7 @@ def _read(source: Source, grid: Grid, part: Slices, out: np.ndarray) -> np.ndarr
         seen = raster.dataset_mask(window=window) > 0 if handle.masked else None
     if seen is not None and k > 1:
         raw = np.where(seen, raw, np.nan)
-    there = _take(*_blocks(raw, nodata, k, source), source, out)
+    there = take(*_blocks(raw, nodata, k, source), source, out, name)
     return there if seen is None or k > 1 else there & seen
 
 
@@ -198,42 +201,9 @@ def _blocks(raw: np.ndarray, nodata: Sequence[float | None], k: int, source: Sou
     cube = raw.astype(np.float64)
     for band, value in zip(cube, nodata, strict=True):
         if value is not None:
-            band[~_differs(band, value)] = np.nan
+            band[~differs(band, value)] = np.nan
     cube = _reduce(cube, k, source.resampling)
     return cube, [None] * len(cube)
-
-
-def _take(raw: np.ndarray, nodata: Sequence[float | None], source: Source, out: np.ndarray) -> np.ndarray:
-    """Write raw values (C, h, w), scaled, to `out`, and return where all are valid. A band at a time: it stays in cache."""
-    count = len(raw) // 2 if source.resampling == "mean_std" else len(raw)
-    scale, offset = list(_each(source.scale, count, source)), list(_each(source.offset, count, source))
-    if count < len(raw):  # a standard deviation is scaled but not moved
-        scale, offset = scale + [abs(s) for s in scale], offset + [0.0] * count
-    # Up to 16 bits, integers are exact in float32; wider ones are scaled before they are rounded.
-    wide = np.result_type(raw.dtype, np.float32) != np.float32
-    there = np.ones(raw.shape[1:], dtype=bool)
-    with np.errstate(over="ignore", invalid="ignore"):
-        for band, missing, s, o, target in zip(raw, nodata, scale, offset, out, strict=True):
-            if missing is not None:
-                there &= _differs(band, missing)
-            if (s, o) != (1, 0):
-                target[...] = band * s + o if wide else np.add(np.multiply(band, s, out=target, dtype=np.float32), o, out=target)
-            elif band is not target:
-                target[...] = band
-            if raw.dtype.kind == "f":
-                there &= np.isfinite(target)
-    return there
-
-
-def _differs(band: np.ndarray, nodata: float) -> np.ndarray:
-    """Return where a band is not nodata (NaN is for others to find)."""
-    if band.dtype.kind != "f":
-        whole = float(nodata).is_integer() and np.iinfo(band.dtype).min <= nodata <= np.iinfo(band.dtype).max
-        return band != int(nodata) if whole else np.ones(band.shape, dtype=bool)
-    if not abs(nodata) > 1e30:
-        return band != nodata
-    # A float32 file's nodata may be written with other digits than its pixels hold.
-    return (band < min(nodata * 0.999999, nodata * 1.000001)) | (band > max(nodata * 0.999999, nodata * 1.000001))
 
 
 def _warp(handle: Handle, bands: list[int], nodata: list[float | None], source: Source, where: tuple[Grid, Slices]) -> np.ndarray:
@@ -282,13 +252,6 @@ def _dtype(handle: Handle, bands: list[int]) -> np.dtype:
     if any(n.startswith("complex") for n in names):
         raise DataError(f"{handle.raster.name} holds complex values; write their amplitude, or two real bands.")
     return np.result_type(*names)
-
-
-def _each(values: tuple[Any, ...], count: int, source: Source) -> tuple[Any, ...]:
-    """Return one entry per band."""
-    if len(values) not in (1, count):
-        raise DataError(f"{source.place} gives {count} bands, but its STAC item describes {len(values)}; mend the item.")
-    return values * count if len(values) == 1 else values
 
 
 def _window(part: Slices) -> Window:

@@ -1,19 +1,19 @@
-"""Open a scene and read it, whole or window by window: from files (scene.toml, STAC) or from memory (catalogue scenes)."""
+"""Open a scene of files (scene.toml, STAC) and read it, whole or window by window; one in memory is in memory.py."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 
 from mamol.data.area import Grid, Slices
 from mamol.data.dataset import UNLABELLED, ClassInfo, Georeference, Scene, Tile
 from mamol.data.handles import as_place, fingerprint, is_remote, is_there
+from mamol.data.identity import identify_sources, scene_files
 from mamol.data.labels import find_classes, read_labels, read_official
 from mamol.data.raster import band_count, read_grid, read_modality
 from mamol.data.spec import Mask, SceneSpec, Source
@@ -24,85 +24,6 @@ from mamol.modality import Batch, Modality
 
 log = logging.getLogger(__name__)
 STAC_SUFFIXES = {".json", ".geojson"}
-
-
-@runtime_checkable
-class Reader(Protocol):
-    """A scene that can be read by window."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def modalities(self) -> tuple[Modality, ...]: ...
-
-    @property
-    def classes(self) -> tuple[ClassInfo, ...]: ...
-
-    @property
-    def tile_names(self) -> tuple[str, ...]: ...
-
-    def shape(self, tile: str) -> tuple[int, int]:
-        """Return (H, W) of a tile."""
-        ...
-
-    def georeference(self, tile: str) -> Georeference:
-        """Return where a tile lies."""
-        ...
-
-    def read(self, tile: str, rows: slice, columns: slice) -> Batch:
-        """Return one window as a batch of one; the slices lie inside the tile."""
-        ...
-
-
-@dataclass(frozen=True)
-class MemoryReader:
-    """A Scene that is already in memory."""
-
-    scene: Scene
-
-    @property
-    def name(self) -> str:
-        """Name of the scene."""
-        return self.scene.name
-
-    @property
-    def modalities(self) -> tuple[Modality, ...]:
-        """Modalities in order."""
-        return self.scene.modalities
-
-    @property
-    def classes(self) -> tuple[ClassInfo, ...]:
-        """Classes in order."""
-        return self.scene.classes
-
-    @property
-    def tile_names(self) -> tuple[str, ...]:
-        """Names of the tiles."""
-        return tuple(t.name for t in self.scene.tiles)
-
-    def _tile(self, name: str) -> Tile:
-        for tile in self.scene.tiles:
-            if tile.name == name:
-                return tile
-        raise unknown("tile", name, self.tile_names)
-
-    def shape(self, tile: str) -> tuple[int, int]:
-        """Return (H, W) of a tile."""
-        height, width = self._tile(tile).labels.shape
-        return height, width
-
-    def georeference(self, tile: str) -> Georeference:
-        """Return where a tile lies."""
-        return self._tile(tile).georeference
-
-    def read(self, tile: str, rows: slice, columns: slice) -> Batch:
-        """Return one window as a batch of one, (1, C, h, w)."""
-        t = self._tile(tile)
-        return Batch(
-            {m: v[None, :, rows, columns] for m, v in t.values.items()},
-            {m: a[None, rows, columns] for m, a in t.available.items()},
-        )
 
 
 class FileReader:
@@ -235,10 +156,26 @@ class FileReader:
         if not sources:
             shape = (part[0].stop - part[0].start, part[1].stop - part[1].start)
             return np.zeros((modality.bands, *shape), dtype=np.float32), np.zeros(shape, dtype=bool)
-        values, there = read_modality(sources, grid, part, self.mask(tile, modality.name))
+        values, there = read_modality(sources, grid, part, self.mask(tile, modality.name), modality.name)
         if len(values) != modality.bands:
             raise DataError(f"{sources[0].place} gives {len(values)} bands; the other tiles give {modality.bands}.")
         return values, there
+
+    def identity(self, tile: str) -> dict[str, str]:
+        """Return, for each modality, a digest of where its files in a tile lie, how they are read, their sizes and times.
+
+        Raises FileMissing and DataError for files that are gone.
+        """
+        return {m: identify_sources(self.sources(tile, m), self.mask(tile, m)) for m in self._names}
+
+    def files(self) -> frozenset[Path]:
+        """Return the local files that the description names, there or not, links followed: nothing may be written there."""
+        return self._named_files
+
+    @cached_property
+    def _named_files(self) -> frozenset[Path]:
+        assets = {tile: item.assets for tile, item in self.items.items()}
+        return frozenset(p for t in self.tile_names for p in scene_files(self.spec, t, assets.get(t, {})))
 
     def labels(self, tile: str) -> np.ndarray:
         """Return the labels of a tile, int16 (H, W)."""

@@ -10,6 +10,7 @@ it is what travels to another process or machine, once.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,13 +18,14 @@ import numpy as np
 
 from mamol.data.area import Area, area_mask
 from mamol.data.dataset import Georeference
+from mamol.data.memory import Reader
 from mamol.data.raster import Grid
-from mamol.data.reader import Reader
 from mamol.errors import DataError, MamolError
 from mamol.mapping.layers import Block, Layer, make_layers, pattern_bits
 from mamol.modality import Batch, Predictor
 from mamol.model.predictor import MamolPredictor
 
+log = logging.getLogger(__name__)
 Corner = tuple[int, int]
 Arrays = dict[str, np.ndarray]
 """One block's layers, (bands, h, w) each."""
@@ -116,6 +118,11 @@ class Job:
             bits = np.where(inside[rows, columns], bits, 0).astype(bits.dtype)
         if bits.any():
             probability = self.predictor.predict(batch)[0][:, rows, columns]
+            if lost := int(((bits > 0) & ~np.isfinite(probability).all(0)).sum()):
+                log.warning(
+                    "tile '%s', block at row %d, column %d: the model has no finite probability for %d pixels; they have no data",
+                    self.tile, *corner, lost,
+                )  # fmt: skip
         else:
             probability = np.full((len(self.predictor.classes), *bits.shape), np.nan, dtype=np.float32)
         block = Block(probability, bits, self._experts(bits) if "expert" in self.layers else None)

@@ -8,7 +8,7 @@
     probability-float  the same as it is                                       float32, NaN no data
     expert       the dynamic expert with the largest mean gate, 1..E           uint8, 0 no data or none
 
-A pixel has data where any modality was observed there.
+A pixel has data where any modality was observed there and the model gave it finite probabilities; its pattern is told anyway.
 """
 
 from __future__ import annotations
@@ -81,13 +81,13 @@ def _known(classes: int, modalities: int) -> dict[str, Layer]:
         ),
         "entropy": Layer("_entropy", "float32", nan, 1, "entropy over log K", _entropy),
         "probability": Layer("_probability", "uint8", 255, classes, "probability", _steps, scale=1 / STEPS),
-        "probability-float": Layer("_probability", "float32", nan, classes, "probability", _probability),
+        "probability-float": Layer("_probability-float", "float32", nan, classes, "probability", _probability),
         "expert": Layer("_expert", "uint8", 0, 1, "dynamic expert with the largest mean gate", _expert, "mode"),
     }
 
 
 def _seen(block: Block) -> np.ndarray:
-    return block.pattern > 0
+    return (block.pattern > 0) & np.isfinite(block.probability).all(0)
 
 
 def _filled(block: Block) -> np.ndarray:

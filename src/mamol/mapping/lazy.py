@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mamol.data.values import is_measured
 from mamol.errors import AllModalitiesMissing, DataError, FileMissing, ShapeMismatch, UsageError, unknown
 from mamol.mapping.lazy_grid import coordinates_of, crs_holder, on_one_grid
 from mamol.modality import Batch, Predictor
@@ -234,7 +235,7 @@ def _cleaned(block: np.ndarray, missing: tuple[float, ...]) -> np.ndarray:
     """Return values as float32, NaN where missing; compared as the type in which they came."""
     with np.errstate(over="ignore", invalid="ignore"):
         marks = np.asarray(missing, dtype=block.dtype if block.dtype.kind == "f" else np.float64)
-        return np.where(np.isin(block, marks), np.float32(np.nan), block.astype(np.float32))
+        return np.where(np.isin(block, marks) | ~is_measured(block), np.float32(np.nan), block.astype(np.float32))
 
 
 def _predicted(stack: np.ndarray, source: Any, plan: _Plan, block_id: tuple[int, ...]) -> np.ndarray:
@@ -250,8 +251,8 @@ def _predicted(stack: np.ndarray, source: Any, plan: _Plan, block_id: tuple[int,
         probability = (source() if isinstance(source, partial) else source).predict(batch)[0]
     if probability.shape != (plan.classes, *stack.shape[1:]):
         raise ShapeMismatch(f"the model gave {probability.shape} for a grid; expected {(plan.classes, *stack.shape[1:])}.")
-    filled = np.where(seen, probability[:, rows, columns], 0)
-    return np.stack([np.where(seen, filled.argmax(0) + 1, 0), np.where(seen, filled.max(0), np.nan)]).astype(np.float32)
+    inside = np.where(seen, probability[:, rows, columns], np.nan)
+    return np.stack([np.where(np.isnan(inside).any(0), 0, inside.argmax(0) + 1), inside.max(0)]).astype(np.float32)
 
 
 def _layer(name: str, mapped: Any, known: _Known, coordinates: Mapping[Hashable, Any]) -> xarray.DataArray:

@@ -12,26 +12,33 @@ stopped. Memory holds a few blocks, whatever the scene's size.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import json
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 from mamol.data.area import Area, area_window
 from mamol.data.dataset import ClassInfo
+from mamol.data.memory import Reader
 from mamol.data.raster import Grid
-from mamol.data.reader import Reader
-from mamol.errors import AllModalitiesMissing, UsageError, unknown
-from mamol.files import must_not_exist
+from mamol.errors import AllModalitiesMissing, DataError, OutputExists, UsageError, WriteFailed, unknown
 from mamol.mapping.blocks import Arrays, Corner, Job
 from mamol.mapping.engines import AHEAD, Engine, here
 from mamol.mapping.layers import DEFAULT, make_layers
-from mamol.mapping.rasters import MapLayout, MapPaths, write_map
-from mamol.mapping.store import BlockStore
+from mamol.mapping.paths import MapPaths, check_names
+from mamol.mapping.publish import is_finished, refuse_taken
+from mamol.mapping.rasters import MapLayout, write_map
+from mamol.mapping.store import BlockStore, may_go_on, remove_blocks
 from mamol.modality import Predictor
 from mamol.model.predictor import MamolPredictor
 from mamol.model.rules import by_pattern
 
+log = logging.getLogger(__name__)
 BLOCK_PX = 256
 
 
@@ -39,7 +46,8 @@ BLOCK_PX = 256
 class MapRequest:
     """What to map and how: `without` names modalities to ignore; `rim_px` is the model's window (0 for none).
 
-    `identity` names the model in the folder of finished blocks, so that another model does not go on there.
+    `identity` and `stride_px` name the model and its stride in the folder of finished blocks, so that others do not go on
+    there.
     """
 
     tile: str
@@ -52,6 +60,7 @@ class MapRequest:
     overwrite: bool = False
     resume: bool = False
     identity: str = ""
+    stride_px: int | None = None
 
 
 def map_tile(
@@ -65,32 +74,62 @@ def map_tile(
     """Write the map of one tile and return where its files are.
 
     Raises UnknownName for an unknown modality, tile or layer, AllModalitiesMissing if nothing is left to predict from,
-    OutputExists, WriteFailed, and what the reader raises, with the block's place. Finished blocks stay beside `out` then.
+    OutputExists, WriteFailed, UsageError for names that are taken (`check_names`), DataError for a scene that changes
+    meanwhile, and what the reader raises, with the block's place. Finished blocks stay beside `out` then. A map that this
+    very job has finished is left as it is by `resume`.
     """
     job = plan(predictor, reader, request)
-    paths = MapPaths.beside(Path(out), job.made())
-    for path in paths.all():
-        must_not_exist(path, request.overwrite)
-    store = BlockStore(paths.blocks, _document(job, request), request.resume, request.overwrite)
+    paths, document = MapPaths.beside(Path(out), job.made()), _document(job, request)
+    check_names({request.tile: paths}, reader.files())
+    if not _may_begin(paths, document, request):
+        with suppress(UsageError):  # a folder of somebody else's
+            if may_go_on(paths.blocks, document, resume=True, overwrite=True):
+                remove_blocks(paths.blocks)
+        progress(job.count(), job.count())
+        return paths
+    store = BlockStore(paths.blocks, document, request.resume, request.overwrite)
     progress(len(store.done), job.count())
     try:
         mapped = _compute(job, engine, store, progress)
     finally:
         if not store.done:  # nothing to go on from
             store.remove()
+    _refuse_change(job, document)
     if not mapped:
         store.remove()
         without = f" without {', '.join(request.without)}" if request.without else ""
         raise AllModalitiesMissing(
             f"tile '{request.tile}' has no pixel with any of {', '.join(job.kept)}{without}"
-            f"{' inside the area' if request.area else ''}; nothing to map."
+            f"{' inside the area' if request.area else ''} for which the model has a class; nothing to map."
         )
     grid = Grid(*job.out_shape, job.place())
     experts = [e for e in predictor.expert_names() if e.startswith("dynamic")] if isinstance(predictor, MamolPredictor) else []
-    layout = MapLayout(grid, request.classes, predictor.modalities, job.made(), experts)
+    layout = MapLayout(grid, request.classes, predictor.modalities, job.made(), experts, _digest(document))
     write_map(paths, layout, _stored(job, store), store.folder, request.overwrite)
     store.remove()
     return paths
+
+
+def check_tile(predictor: Predictor, reader: Reader, request: MapRequest, out: Path) -> None:
+    """Raise what `map_tile` would about files and blocks that are in the way, before any work; quick if there are none."""
+    made = make_layers(request.layers, len(predictor.classes), len(predictor.modalities))
+    paths = MapPaths.beside(Path(out), made)
+    if any(os.path.lexists(p) for p in (*paths.all(), paths.blocks)):
+        _may_begin(paths, _document(plan(predictor, reader, request), request), request)
+
+
+def _may_begin(paths: MapPaths, document: Mapping[str, object], request: MapRequest) -> bool:
+    """Tell whether there is anything to do; raises OutputExists and UsageError if what is there is not this job's."""
+    if request.resume and is_finished(paths, _digest(document)):
+        return False
+    same = may_go_on(paths.blocks, document, request.resume, request.overwrite)
+    try:
+        refuse_taken(paths.all(), paths.blocks if same else None, request.overwrite)
+    except OutputExists as error:
+        if not request.resume:
+            raise
+        raise OutputExists(f"{error} It is not of this very job: model, scene, settings or the file itself differ.") from None
+    return True
 
 
 def plan(predictor: Predictor, reader: Reader, request: MapRequest) -> Job:
@@ -147,20 +186,49 @@ def _compute(job: Job, engine: Engine, store: BlockStore, progress: Callable[[in
         for future in waiting:
             future.result()
     progress(total, total)
-    return any(bool((store.read(c)["class"] > 0).any()) for c in job.corners())
+    return any(bool((_kept(job, store, c)["class"] > 0).any()) for c in job.corners())
+
+
+def _kept(job: Job, store: BlockStore, corner: Corner) -> Arrays:
+    """Return a finished block; one that was damaged on the disk is computed once more. Raises WriteFailed if it is again."""
+    try:
+        return store.read(corner)
+    except WriteFailed:
+        log.warning("the block at row %d, column %d was damaged on the disk; it is computed once more", *corner)
+    store.write(corner, job.run(corner))
+    return store.read(corner)
 
 
 def _stored(job: Job, store: BlockStore) -> Iterator[tuple[Corner, Arrays]]:
     """Yield the blocks in order, with their corners counted from the map's."""
     top, left = job.region[:2]
-    return (((y - top, x - left), store.read((y, x))) for y, x in job.corners())
+    return (((y - top, x - left), _kept(job, store, (y, x))) for y, x in job.corners())
+
+
+def _refuse_change(job: Job, document: Mapping[str, object]) -> None:
+    """Raise DataError if what was read is not what it was at the start: blocks from before and after are no map."""
+    for modality, digest in job.reader.identity(job.tile).items():
+        if document.get(f"version of the {modality} data", digest) != digest:
+            raise DataError(
+                f"the {modality} data of tile '{job.tile}' were changed while they were mapped, so that a part of the map is of "
+                "what they were before. Run again with --overwrite."
+            )
+
+
+def _digest(document: Mapping[str, object]) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
 def _document(job: Job, request: MapRequest) -> dict[str, object]:
     """Return what makes two jobs one: only then may the second go on with the first's blocks."""
-    area = hashlib.sha256(job.area.polygons.wkb).hexdigest() if job.area is not None else None
+    area = hashlib.sha256(job.area.polygons.wkb + job.area.crs.encode()).hexdigest() if job.area is not None else None
+    height, width = job.reader.shape(job.tile)
+    place = job.reader.georeference(job.tile)
+    read = job.reader.identity(job.tile)
     return {
+        "mamol": metadata.version("mamol"),
         "model": request.identity,
+        "stride": request.stride_px,
         "scene": job.reader.name,
         "tile": job.tile,
         "sensors": list(job.kept),
@@ -169,5 +237,7 @@ def _document(job: Job, request: MapRequest) -> dict[str, object]:
         "rim": job.rim_px,
         "region": list(job.region),
         "area": area,
+        "grid": [height, width, place.crs, *map(float, place.transform)],
         "classes": [c.name for c in request.classes],
+        **{f"version of the {m} data": read[m] for m in job.kept if m in read},
     }

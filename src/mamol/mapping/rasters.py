@@ -4,14 +4,16 @@
     FILE_<layer>.tif      the other layers (layers.py)
     FILE.qml  FILE_legend.png  FILE.json      style for QGIS, legend, STAC Item (sidecars.py)
 
-All of them appear under their final names together, or none does. The rasters come from GDAL's COG driver, so they
-are tiled, compressed and have overviews. Category names go into band tags (CLASS_1, CLASS_2, ...) and, for GDAL and
-QGIS, into FILE.tif.aux.xml.
+    FILE.tif.aux.xml      names of the classes for GDAL and QGIS
+
+All of them are whole before the first gets its name (publish.py). The rasters come from GDAL's COG driver, so they
+are tiled, compressed and have overviews. Category names also go into band tags (CLASS_1, CLASS_2, ...).
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -25,109 +27,72 @@ import rasterio.shutil
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
-from mamol.data.dataset import ClassInfo
+from mamol.data.dataset import ClassInfo, Georeference
 from mamol.data.raster import Grid
-from mamol.errors import UsageError, WriteFailed
-from mamol.files import atomic, must_not_exist
+from mamol.errors import MamolError, WriteFailed
 from mamol.mapping.blocks import Arrays, Corner
 from mamol.mapping.layers import Layer
+from mamol.mapping.paths import MapPaths
+from mamol.mapping.publish import STAGE, described, publish, refuse_taken
 from mamol.mapping.sidecars import draw_legend, item_document, style_document
 
 TILE_PX = 256
 
 
 @dataclass(frozen=True)
-class MapPaths:
-    """Where the files of one map are; `layers` by name."""
-
-    file: Path
-    layers: Mapping[str, Path]
-
-    @classmethod
-    def beside(cls, file: Path, layers: Mapping[str, Layer]) -> MapPaths:
-        """Name the rasters after the class raster `file`; raises UsageError if it is not a .tif."""
-        if file.suffix.lower() not in (".tif", ".tiff"):
-            raise UsageError(f"a map is a GeoTIFF: --out must end in .tif; got '{file}'.")
-        return cls(file, {n: file.with_name(f"{file.stem}{layer.suffix}{file.suffix}") for n, layer in layers.items()})
-
-    @property
-    def classes(self) -> Path:
-        """The class raster."""
-        return self.file
-
-    @property
-    def confidence(self) -> Path:
-        """The raster of confidence, if it was asked for."""
-        return self.layers["confidence"]
-
-    @property
-    def pattern(self) -> Path:
-        """The raster of patterns, if it was asked for."""
-        return self.layers["pattern"]
-
-    @property
-    def style(self) -> Path:
-        """The style for QGIS."""
-        return self.file.with_suffix(".qml")
-
-    @property
-    def legend(self) -> Path:
-        """The legend as a picture."""
-        return self.file.with_name(f"{self.file.stem}_legend.png")
-
-    @property
-    def item(self) -> Path:
-        """The STAC Item."""
-        return self.file.with_suffix(".json")
-
-    @property
-    def blocks(self) -> Path:
-        """The folder of finished blocks while the map is being made."""
-        return self.file.with_name(f"{self.file.name}.blocks")
-
-    def all(self) -> tuple[Path, ...]:
-        """Return every file."""
-        return (*self.layers.values(), self.style, self.legend, self.item)
-
-
-@dataclass(frozen=True)
 class MapLayout:
-    """Size and place of a map, its classes, the modalities behind its pattern bits, its layers and experts' names."""
+    """Size and place of a map, its classes, the modalities behind its pattern bits, its layers and experts' names.
+
+    `job` is the digest of what made it, which the STAC Item tells.
+    """
 
     grid: Grid
     classes: Sequence[ClassInfo]
     modalities: Sequence[str]
     layers: Mapping[str, Layer]
     experts: Sequence[str] = ()
+    job: str = ""
 
 
 def write_map(
     paths: MapPaths, layout: MapLayout, blocks: Iterable[tuple[Corner, Arrays]], work: Path, overwrite: bool = False
 ) -> None:
-    """Write all files of a map; `blocks` are (row, column) in the map and their layers, `work` a folder for what is between.
+    """Write all files of a map; `blocks` are (row, column) in the map and their layers, `work` the job's folder.
 
-    Raises OutputExists and WriteFailed; then nothing stands under a final name that was not there before.
+    Raises OutputExists and WriteFailed; then nothing stands under a final name that was not there before, unless a rename
+    itself failed.
     """
-    for path in paths.all():
-        must_not_exist(path, overwrite)
-    work.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as names, warnings.catch_warnings():
+    refuse_taken(paths.all(), work, overwrite)
+    stage = work / STAGE
+    try:
+        stage.mkdir(parents=True, exist_ok=True)
+        publish(_write(paths, layout, blocks, stage), work, overwrite)
+    except OSError as error:
+        if isinstance(error, MamolError):
+            raise
+        raise WriteFailed(f"could not write {paths.file}: {error.strerror or error}. No map was left.") from error
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def _write(paths: MapPaths, layout: MapLayout, blocks: Iterable[tuple[Corner, Arrays]], stage: Path) -> dict[Path, Path]:
+    """Write every file whole into a folder, and return them by their final names in the order of `paths.all`."""
+    plain, rasters = ({n: stage / f"{n}{end}" for n in paths.layers} for end in (".plain.tif", ".tif"))
+    aux, style, legend, item = (stage / n for n in ("names.xml", "style.qml", "legend.png", "item.json"))
+    with warnings.catch_warnings():
         # A scene without a place (a .mat file) gives a map without one; that is no news.
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        # All names first, then all rasters: every raster is whole before any of them gets its name.
-        partial = {n: names.enter_context(atomic(p, overwrite)) for n, p in paths.layers.items()}
-        aux = names.enter_context(atomic(paths.file.with_name(paths.file.name + ".aux.xml")))
-        style, legend, item = (names.enter_context(atomic(p, overwrite)) for p in (paths.style, paths.legend, paths.item))
-        plain = {n: work / f"{n}.tif" for n in paths.layers}
         _fill(plain, layout, blocks)
         for name, layer in layout.layers.items():
-            _cloud_optimise(plain[name], partial[name], layer)
+            _cloud_optimise(plain[name], rasters[name], layer)
             plain[name].unlink()
         aux.write_text(_category_names(layout.classes), encoding="utf-8")
         style.write_text(style_document(layout.classes), encoding="utf-8")
         draw_legend(layout.classes, legend)
-        assets = partial | {"legend": legend, "style": style}
-        item.write_text(json.dumps(_item(paths, layout, assets), indent=2) + "\n", encoding="utf-8")
+        tree = _item(paths, layout, rasters | {"legend": legend, "style": style})
+        tree["properties"] |= described(layout.job, {paths.layers[n]: f for n, f in rasters.items()})
+        item.write_text(json.dumps(tree, indent=2) + "\n", encoding="utf-8")
+    return dict(zip(paths.all(), (*(rasters[n] for n in paths.layers), aux, style, legend, item), strict=True))
 
 
 def _fill(plain: Mapping[str, Path], layout: MapLayout, blocks: Iterable[tuple[Corner, Arrays]]) -> None:
@@ -158,7 +123,9 @@ def _create(path: Path, layout: MapLayout, layer: Layer) -> Iterator[rasterio.io
         "bigtiff": "if_safer",
     }
     if g.crs:
-        profile |= {"crs": rasterio.crs.CRS.from_wkt(g.crs), "transform": rasterio.Affine(*g.transform)}
+        profile["crs"] = rasterio.crs.CRS.from_wkt(g.crs)
+    if g.crs or g.transform != Georeference().transform:  # a place without a CRS is a place all the same
+        profile["transform"] = rasterio.Affine(*g.transform)
     with _told(path.parent), rasterio.open(path, "w", **profile) as raster:
         yield raster
 

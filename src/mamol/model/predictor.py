@@ -50,16 +50,11 @@ class MamolPredictor:
         Raises AllModalitiesMissing, and UnknownName / ShapeMismatch for modalities that the model does not know.
         """
         full = self._complete(batch)
-        present = full.pattern(self.modalities)
-        if not present.any(axis=1).all():
-            i = int(np.argmin(present.any(axis=1)))
-            raise AllModalitiesMissing(
-                f"sample {i} of the batch has no modality present; known modalities: {', '.join(self.modalities)}."
-            )
+        self._refuse_empty(full.pattern(self.modalities))
         self.model.eval()
         with torch.no_grad():
             if self.model.task == "sample":
-                return self._samples(full, present)
+                return self._samples(full)
             return np.stack([self._raster(full.take(slice(i, i + 1))) for i in range(len(full))])
 
     def activations(self, batch: Batch) -> np.ndarray:
@@ -130,10 +125,19 @@ class MamolPredictor:
         table[list(named)] = list(named.values())
         return table[codes]
 
-    def _samples(self, batch: Batch, present: np.ndarray) -> np.ndarray:
+    def _refuse_empty(self, present: np.ndarray) -> None:
+        if not present.any(axis=1).all():
+            i = int(np.argmin(present.any(axis=1)))
+            raise AllModalitiesMissing(
+                f"sample {i} of the batch has no modality present; known modalities: {', '.join(self.modalities)}."
+            )
+
+    def _samples(self, batch: Batch) -> np.ndarray:
         """Classify samples grouped by pattern, so that each group folds and skips what it lacks."""
         out = np.empty((len(batch), len(self.classes)), dtype=np.float32)
         values, available = self._tensors(batch)
+        present = np.stack([available[m].reshape(len(batch), -1).any(1).cpu().numpy() for m in self.modalities], axis=1)
+        self._refuse_empty(present)  # a value that is not finite once normalised counts as missing
         temperature = torch.from_numpy(self._temperature(present).astype(np.float32))
         _, group = np.unique(present, axis=0, return_inverse=True)
         for g in range(int(group.max()) + 1):
@@ -146,7 +150,7 @@ class MamolPredictor:
     def _raster(self, batch: Batch) -> np.ndarray:
         """Classify one raster (1, C, H, W) into (K, H, W), NaN where no modality is available."""
         values, available = self._tensors(batch)
-        mask = np.stack([batch.available[m][0] for m in self.modalities], axis=-1)  # (H, W, M)
+        mask = np.stack([available[m][0].cpu().numpy() for m in self.modalities], axis=-1)  # (H, W, M)
         height, width = mask.shape[:2]
         temperature = torch.from_numpy(self._temperature(mask.reshape(-1, mask.shape[-1])).astype(np.float32))
         temperature = temperature.view(height, width)
@@ -157,12 +161,19 @@ class MamolPredictor:
 
 
 def tensors(batch: Batch, normalizer: Normalizer) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Normalise a batch and hand it to torch; values that are not available become 0, whatever they were."""
+    """Normalise a batch and hand it to torch; values that are not available become 0, whatever they were.
+
+    Where a normalised value is not finite, the modality is not available.
+    """
     values, available = {}, {}
     for m, v in batch.values.items():
         mask = batch.available[m]
         clean = np.where(np.expand_dims(mask, 1), v, np.float32(0))
-        ready = np.where(np.expand_dims(mask, 1), normalizer.apply(clean, m), np.float32(0))
+        with np.errstate(over="ignore", invalid="ignore"):
+            ready = np.where(np.expand_dims(mask, 1), normalizer.apply(clean, m), np.float32(0))
+        if not (finite := np.isfinite(ready).all(axis=1)).all():
+            mask = mask & finite
+            ready = np.where(np.expand_dims(mask, 1), ready, np.float32(0))
         values[m] = torch.from_numpy(np.ascontiguousarray(ready, dtype=np.float32))
         available[m] = torch.from_numpy(mask.copy())
     return values, available
