@@ -315,3 +315,14 @@ def test_documents_that_a_server_does_not_give(server: RangeServer) -> None:
     server.files["item.json"] = json.dumps(item("a", {"B02": {"href": "file:///etc/passwd", "type": TIFF}})).encode()
     with pytest.raises(DataError, match="not on a server"):
         open_scene(f"{server.url}/item.json")
+
+
+def test_files_names_the_document_and_its_local_assets(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder.parent)
+    for place in (folder / "item.json", Path(folder.name) / "item.json"):
+        found = open_scene(place, ["B02", "vv"]).files()
+        assert found == {(folder / n).resolve() for n in ("item.json", "B02.tif", "vv.tif")}
+    (folder / "scene.toml").write_text(TOML)
+    change(folder, "vv", href="https://example.org/vv.tif")
+    names = {"item.json", "B02.tif", "B03.tif", "B8A.tif", "SCL.tif", "S2A_T32.tif"}
+    assert {p.name for p in open_scene(folder).files()} == names

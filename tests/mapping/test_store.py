@@ -88,10 +88,11 @@ def test_with_resume_and_overwrite_another_jobs_blocks_give_way_and_half_written
     store = BlockStore(tmp_path / "b", JOB, resume=False, overwrite=False)
     store.write((0, 0), {"class": np.zeros((1, 8, 8), np.uint8)})
     (tmp_path / "b" / ".0_8.0123abcd.partial.npz").write_bytes(b"half")
+    (tmp_path / "b" / ".DS_Store").touch()
     (tmp_path / "b" / "files").mkdir()
     (tmp_path / "b" / "files" / "class.tif").write_bytes(b"half")
     assert BlockStore(tmp_path / "b", JOB, resume=True, overwrite=True).done == {(0, 0)}
-    assert {p.name for p in (tmp_path / "b").iterdir()} == {"job.json", "0_0.npz"}
+    assert {p.name for p in (tmp_path / "b").iterdir()} == {"job.json", "0_0.npz", ".DS_Store"}
     assert not BlockStore(tmp_path / "b", JOB | {"block": 16}, resume=True, overwrite=True).done
     (tmp_path / "c").mkdir()  # killed before the job was written down
     assert not BlockStore(tmp_path / "c", JOB, resume=True, overwrite=False).done

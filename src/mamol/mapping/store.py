@@ -30,7 +30,9 @@ from mamol.mapping.blocks import Arrays, Corner
 from mamol.mapping.publish import NAMED, STAGE
 
 JOB = "job.json"
-OURS = re.compile(rf"{re.escape(JOB)}|{re.escape(NAMED)}|{STAGE}|\d+_\d+\.npz|\.[\w.]+\.partial(\.\w+)?")
+SYSTEM = r"\.DS_Store|Thumbs\.db|\.nfs\w+"
+OURS = re.compile(rf"{re.escape(JOB)}|{re.escape(NAMED)}|{STAGE}|\d+_\d+\.npz|\.[\w.]+\.partial(\.\w+)?|{SYSTEM}")
+"""What we, or a system by itself, put into the folder."""
 LONGEST_SHOWN = 60
 """Characters: longer ones are digests, which tell a person nothing."""
 # What numpy and zipfile raise for an archive in which bytes have changed: checksums, headers, flags.
