@@ -105,7 +105,7 @@ def test_two_processes_train_what_one_trains(tmp_path: Path) -> None:
     words = ["train", str(data), *[w for s in settings for w in ("--set", s)], "--out"]
     env = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     alone = [sys.executable, "-m", "mamol", *words, str(tmp_path / "one")]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29517"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]  # any free port
     for command in (alone, [*launch, "-m", "mamol", *words, str(tmp_path / "two")]):
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
