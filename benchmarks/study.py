@@ -3,6 +3,7 @@
     python benchmarks/study.py                                     all sets, all methods, seeds 0 to 4, what has no record
     python benchmarks/study.py mfeat/lora --seed 0                 one cell; a set or a method alone will do, too
     python benchmarks/study.py mfeat/ablations --seed 0            every ablation of MaMOL on a set
+    python benchmarks/study.py idtrees/lora --protocol pixel       also unseen, degraded, rate-0.5 (trained at that rate), ...
     python benchmarks/study.py mfeat/mamol --seed 0 --validate     print the validation score only, write no record
     python benchmarks/study.py mfeat/mamol --validate --set train.distill=0.5
 
@@ -10,6 +11,7 @@ study/sets/<set>.toml: the data, what all methods share there, and the methods t
 study/methods/<method>.toml: what differs from it (study/ablations/: from MaMOL's defaults). With a [budget] the rank of the
 default mixture (16 + 4 a modality + 8) is shared out over a method's own experts, in shares `shared`, `specific` and
 `dynamic`; without one the ranks are the set's. A pretrained backbone is made once per set and seed and used by every method.
+Trained networks stay in work/study/ for other protocols until they are deleted.
 Records: results/study/<set>--<method>--<protocol>--<seed>.json. Never tune on the test part: `--validate` does not see it.
 """
 
@@ -34,11 +36,12 @@ from mamol.baselines.fill import Filled, fit_filler
 from mamol.baselines.forest import ForestSettings, fit_trees
 from mamol.config import Config
 from mamol.configs import load_config
+from mamol.data.availability import hide_at_rate, table_hash
 from mamol.data.catalog import load_dataset
 from mamol.data.dataset import Dataset, class_names, modality_names
 from mamol.data.split import Split, make_split
 from mamol.evaluate.record import make_record, write_record
-from mamol.evaluate.score import score, test_part
+from mamol.evaluate.score import RATES, score, test_part
 from mamol.files import write_text
 from mamol.modality import Predictor, patterns
 from mamol.model.checkpoint import read_run
@@ -48,6 +51,7 @@ HERE = Path(__file__).resolve().parent
 STUDY, WORK, RESULTS = HERE / "study", HERE / "work" / "study", HERE / "results" / "study"
 SHARED, SPECIFIC, DYNAMIC = 16, 4, 8
 """Ranks of the default mixture: shared, of each modality, of all dynamic experts together."""
+PROTOCOLS = ("patterns", "unseen", "pixel", "degraded", *(f"rate-{r:g}" for r in RATES))
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,12 @@ class Cell:
     def record(self) -> Path:
         """Return where its record lies."""
         return RESULTS / f"{self.set_name}--{self.method}--{self.protocol}--{self.seed}.json"
+
+    @property
+    def run(self) -> str:
+        """Return the name of its trained network: protocols that only test share it with `patterns`."""
+        same = self.protocol in ("patterns", "pixel", "degraded")
+        return f"{self.set_name}--{self.method}--{'patterns' if same else self.protocol}--{self.seed}"
 
     @property
     def command(self) -> str:
@@ -149,7 +159,7 @@ def train_one(cell: Cell, dataset: Dataset, config: Config, kind: str, name: str
 def train_cell(cell: Cell, dataset: Dataset, kind: str, config: Config) -> tuple[Predictor, dict[str, Any]]:
     """Train what a method is made of: one network, or several side by side."""
     networks = read_method(cell.method).get("networks", "")
-    order, stem = modality_names(dataset), cell.record.stem
+    order, stem = modality_names(dataset), cell.run
     if networks not in ("per-pattern", "ensemble"):
         predictor, about = train_one(cell, dataset, config, kind, stem)
         if networks.startswith("fill-"):
@@ -207,29 +217,29 @@ def run_cell(cell: Cell) -> None:
     """Run one cell: train, score on the test part, write the record."""
     own, method = read_set(cell.set_name), read_method(cell.method)
     dataset, kind = load_dataset(own["dataset"]), str(own["split"])
-    started, side = time.monotonic(), 16
+    made = None if "baseline" in method else trained_config(cell, dataset, kind, [])
+    split = make_split(dataset, kind, cell.seed, 16 if made is None else made.tokens.window_px)
+    seen, more = dataset, {}
+    if cell.protocol.startswith("rate-"):
+        seen, table = hide_at_rate(dataset, split, float(cell.protocol.removeprefix("rate-")), cell.seed)
+        more["train_table_hash"] = table_hash(table)
+    if cell.protocol == "unseen":
+        more["held_out"] = unseen_by(cell.seed, modality_names(dataset))
+    started = time.monotonic()
     predictor: Predictor
-    if "baseline" in method:
+    if made is None:
         settings = ForestSettings(**method["baseline"], seed=cell.seed)
-        config, about = asdict(settings), {}
-        predictor = fit_trees(dataset, make_split(dataset, kind, cell.seed), settings)
+        predictor, config = fit_trees(seen, split, settings), asdict(settings)
     else:
-        made = trained_config(cell, dataset, kind, [])
-        side = made.tokens.window_px
-        predictor, about = train_cell(cell, dataset, kind, made)
+        predictor, about = train_cell(cell, seen, kind, made)
+        more |= about
         config = made.model_dump(mode="json")
         config["backbone"]["path"] = ""  # made by the same command
     seconds = time.monotonic() - started
-    split = make_split(dataset, kind, cell.seed, side)
-    if cell.protocol == "unseen":
-        about["held_out"] = unseen_by(cell.seed, modality_names(dataset))
-    result = score(predictor, dataset, split) | about | {"multiply_adds": multiply_adds(predictor, dataset, split)}
+    tested = "patterns" if cell.protocol == "unseen" else cell.protocol.partition("-")[0]
+    result = score(predictor, dataset, split, tested) | more | {"multiply_adds": multiply_adds(predictor, dataset, split)}
     write_record(cell.record, make_record(cell.method, config, result, dataset.provenance, seconds, cell.command))
-    for folder in WORK.glob(f"{cell.record.stem}*"):
-        shutil.rmtree(folder)
-    print(
-        f"{cell.record.stem}: OA {result['mean_oa']:.1f}, AA {result['mean_aa']:.1f}, worst {result['worst_oa']:.1f}", flush=True
-    )
+    print(f"{cell.record.stem}: " + ", ".join(f"{k} {result[k]:.1f}" for k in ("mean_oa", "mean_aa", "worst_oa")), flush=True)
 
 
 def cells(wanted: list[str], seeds: list[int], protocol: str) -> list[Cell]:
@@ -255,7 +265,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Run the cells of the study that have no record yet.")
     parser.add_argument("cell", nargs="*", help="<set>/<method>, <set> or <method>; default: all")
     parser.add_argument("--seed", type=int, action="append", help="may be repeated; default: 0 to 4")
-    parser.add_argument("--protocol", default="patterns", choices=("patterns", "unseen"))
+    parser.add_argument("--protocol", default="patterns", choices=PROTOCOLS)
     parser.add_argument("--validate", action="store_true", help="print the validation score, write no record")
     parser.add_argument("--set", action="append", default=[], dest="overrides", help="section.key=value, with --validate only")
     options = parser.parse_args()

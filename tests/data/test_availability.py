@@ -5,7 +5,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mamol.data.availability import cloud_mask, draw_rate_table, load_table, save_table, stripe_mask, swath_mask, table_hash
+from made import made_samples, made_scene
+from mamol.data.availability import (
+    cloud_mask,
+    draw_rate_table,
+    hide_at_rate,
+    load_table,
+    save_table,
+    stripe_mask,
+    swath_mask,
+    table_hash,
+)
+from mamol.data.split import TRAIN, make_split
 from mamol.errors import DataError, UnknownName, UsageError
 
 NAMES = ("hsi", "sar", "lidar")
@@ -57,3 +68,29 @@ def test_holes_cover_what_they_say() -> None:
     for wrong in (lambda: cloud_mask((8, 8), 2, 0), lambda: swath_mask((8, 8), -1), lambda: stripe_mask((8, 8), 3, 4)):
         with pytest.raises(UsageError):
             wrong()
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.5, 0.9])
+def test_training_samples_are_incomplete_for_good_and_no_others(rate: float) -> None:
+    data = made_samples(200)
+    split = make_split(data, "block", 0, 1)
+    hidden, table = hide_at_rate(data, split, rate, 3)
+    train = split.roles[0] == TRAIN
+    assert (~table.all(1)).mean() == pytest.approx(rate, abs=0.02)
+    before, after = data.samples.pattern(data.samples.names()), hidden.samples.pattern(data.samples.names())
+    np.testing.assert_array_equal(after[~train], before[~train])
+    np.testing.assert_array_equal(after[train], before[train] & table)
+    again, same = hide_at_rate(data, split, rate, 3)
+    np.testing.assert_array_equal(table, same)
+    np.testing.assert_array_equal(again.samples.available["photo"], hidden.samples.available["photo"])
+
+
+def test_of_a_scene_whole_tiles_are_incomplete() -> None:
+    scene = made_scene(12)
+    split = make_split(scene, "block", 0, 8)
+    hidden, table = hide_at_rate(scene, split, 0.5, 0)
+    rows = [i for i, r in enumerate(split.roles) if (r == TRAIN).any()]
+    for i, (tile, old) in enumerate(zip(hidden.tiles, scene.tiles, strict=True)):
+        kept = table[rows.index(i)] if i in rows else np.ones(3, bool)
+        for m, k in zip(("hsi", "sar", "lidar"), kept, strict=True):
+            np.testing.assert_array_equal(tile.available[m], old.available[m] & k)

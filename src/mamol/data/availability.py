@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
 
+from mamol.data.dataset import Dataset, Scene, modality_names
+from mamol.data.split import TRAIN, Split
 from mamol.errors import DataError, UsageError, unknown
 from mamol.files import atomic, must_exist
 from mamol.modality import patterns
@@ -40,6 +43,29 @@ def draw_rate_table(n: int, modalities: Sequence[str], rate: float, kind: str, s
     for i, present in enumerate(incomplete):
         table[chosen[i :: len(incomplete)]] = [m in present for m in modalities]
     return table
+
+
+def hide_at_rate(dataset: Dataset, split: Split, rate: float, seed: int) -> tuple[Dataset, np.ndarray]:
+    """Make a share of the training samples, or of a scene's tiles that hold training labels, incomplete for good.
+
+    Return the data set with what is hidden, and the frozen table (n, M) of those samples or tiles, of kind "both". What is
+    not trained on stays as it is. Raises as `draw_rate_table`.
+    """
+    order = modality_names(dataset)
+    if isinstance(dataset, Scene):
+        rows = [i for i, role in enumerate(split.roles) if (role == TRAIN).any()]
+        table = draw_rate_table(len(rows), order, rate, "both", seed)
+        tiles = list(dataset.tiles)
+        for i, kept in zip(rows, table, strict=True):
+            there = {m: tiles[i].available[m] & k for m, k in zip(order, kept, strict=True)}
+            tiles[i] = replace(tiles[i], available=there)
+        return replace(dataset, tiles=tuple(tiles)), table
+    chosen = np.flatnonzero(split.roles[0] == TRAIN)
+    table = draw_rate_table(len(chosen), order, rate, "both", seed)
+    available = {m: a.copy() for m, a in dataset.samples.available.items()}
+    for column, m in zip(table.T, order, strict=True):
+        available[m][chosen[~column]] = False
+    return replace(dataset, samples=replace(dataset.samples, available=available)), table
 
 
 def table_hash(table: np.ndarray) -> str:
