@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
+import threading
 import time
 from pathlib import Path
 
@@ -58,6 +60,34 @@ def rows(found: np.ndarray, truth: np.ndarray, hidden: np.ndarray, others: np.nd
     return out
 
 
+class Watch(threading.Thread):
+    """Looks once a second how much memory the processes below this one have held at most, bytes."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.done, self.peak = threading.Event(), 0
+
+    def run(self) -> None:
+        """Look until `done` is set. Workers are children of a fork server, so getrusage does not know them."""
+        while not self.done.wait(1.0):
+            told = [_status(p) for p in Path("/proc").glob("[0-9]*/status")]
+            below, found = {os.getpid()}, 0
+            for _ in range(3):  # the server, its workers
+                below |= {int(t["Pid"]) for t in told if t and int(t["PPid"]) in below}
+            for t in told:
+                if int(t.get("Pid", 0)) in below - {os.getpid()}:
+                    found = max(found, 1024 * int(t.get("VmHWM", "0").split()[0]))
+            self.peak = max(self.peak, found)
+
+
+def _status(path: Path) -> dict[str, str]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError:  # it ended meanwhile
+        return {}
+    return {k: v.strip() for k, _, v in (line.partition(":") for line in lines)}
+
+
 def main() -> None:
     """Read the command line, map, compare, write the record and a preview."""
     parser = argparse.ArgumentParser(description="Map a large scene with clouds and compare with the truth.")
@@ -69,10 +99,12 @@ def main() -> None:
     options = parser.parse_args()
     if not options.scene.exists():
         write_scene(options.scene, SIZE)
-    started = time.monotonic()
+    started, watch = time.monotonic(), Watch()
+    watch.start()
     settings = MapOptions(workers=options.workers, stride_px=options.stride, overwrite=True)
     paths = map_scene(options.run, options.scene, options.out / "map.tif", settings)[0]
     seconds = time.monotonic() - started
+    watch.done.set()
     with rasterio.open(paths.classes) as a, rasterio.open(paths.pattern) as b, rasterio.open(options.scene / "truth.tif") as c:
         found, bits, truth = a.read(1), b.read(1), c.read(1)
     reader = open_scene(options.scene)
@@ -86,7 +118,7 @@ def main() -> None:
         "stride_px": options.stride,
         "peak_bytes": {
             "parent": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
-            "largest_worker": 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss,
+            "largest_worker": watch.peak,
         },
         "unmapped_px": int((found == 0).sum()),
         "rows": rows(found, truth, bits & cloud == 0, bits | cloud == whole),

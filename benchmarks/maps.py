@@ -237,6 +237,12 @@ class _Part:
     def georeference(self, tile: str) -> object:
         return self.job.place()
 
+    def identity(self, tile: str) -> object:
+        return self.inner.identity(tile)
+
+    def files(self) -> object:
+        return self.inner.files()
+
     def read(self, tile: str, rows: slice, columns: slice) -> Batch:
         top, left = self.job.region[:2]
         return self.inner.read(tile, slice(rows.start + top, rows.stop + top), slice(columns.start + left, columns.stop + left))

@@ -246,13 +246,13 @@ def holes_table(records: Records) -> str:
         there = "there" if row["where"] == "outside" else "hidden"
         rows.append(f"| {there} | {span} | {row['pixels']:,} | {row['oa']:.1f} | {row['same_as_neighbours']:.1f} |")
     size, peak = r["scene"]["size_px"], r["peak_bytes"]
+    worker = f", {peak['largest_worker'] / 1e9:.1f} GB in the larger worker" if "largest_worker" in peak else ""
     rows += [
         "",
         f"{size[0]:,} x {size[1]:,} px, {' + '.join(map(str, r['scene']['bands']))} bands, pixels that the other sensors see; "
         f"{r['workers']} worker(s) of one thread each, stride {r['stride_px'] or 'half a window'}: {r['seconds']:.0f} s, "
-        f"{r['px_per_second']:,.0f} px a second; peak memory {peak['parent'] / 1e9:.1f} GB in the command and "
-        f"{peak['largest_worker'] / 1e9:.1f} GB in the larger worker. The scene is made, so it shows how holes are filled, not "
-        "how well real land is classified.",
+        f"{r['px_per_second']:,.0f} px a second; peak memory {peak['parent'] / 1e9:.1f} GB in the command{worker}. The scene is "
+        "made, so it shows how holes are filled, not how well real land is classified.",
     ]
     return "\n".join(rows)
 
