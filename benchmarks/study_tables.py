@@ -194,6 +194,6 @@ def with_values(text: str, study: Study) -> str:
 
 def loose_numbers(text: str) -> list[str]:
     """List the numbers with a decimal point that come from no record: outside of tables, values, code and links."""
-    for pattern in (r"<!-- table .*?<!-- end table -->", VALUE, r"```.*?```", r"`[^`]*`", r"\]\([^)]*\)", r"\b\d{4}\.\d{5}\b"):
+    for pattern in (r"<!-- table .*?<!-- end table -->", VALUE.pattern, r"```.*?```", r"`[^`]*`", r"\]\([^)]*\)", r"\b\d{4}\.\d{5}\b"):
         text = re.sub(pattern, "", text, flags=re.DOTALL)
     return re.findall(r"\d+\.\d+", text)
