@@ -11,6 +11,7 @@ variants that are compared run in turn, `rounds` times, and a ratio is the media
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import subprocess
 import sys
@@ -289,6 +290,27 @@ def workers(folder: Path, run: Path, rounds: int) -> dict[str, float]:
     return ratio(times["1"], times["2"])
 
 
+def variants(run: Path, rounds: int) -> dict[str, object]:
+    """Time other ways to run the folded model on 32 windows that see every sensor, as ratios to the plain one."""
+    model = load_run(run).model.eval()
+    names, plain = [m.name for m in model.modalities], model.folded([m.name for m in model.modalities])
+    random = torch.Generator().manual_seed(0)
+    values = {m: torch.randn(32, model.shape.bands[m], SIDE, SIDE, generator=random) for m in names}
+    last = {m: v.to(memory_format=torch.channels_last) for m, v in values.items()}
+    there = {m: torch.ones(32, SIDE, SIDE, dtype=torch.bool) for m in names}
+    others = {
+        "plain": (plain, values),
+        "channels-last": (copy.deepcopy(plain).to(memory_format=torch.channels_last), last),
+        "torch.compile": (torch.compile(copy.deepcopy(plain)), values),
+        "int8, dynamic": (torch.ao.quantization.quantize_dynamic(copy.deepcopy(plain), {torch.nn.Linear}), values),
+    }
+    with torch.no_grad():
+        said = {k: m(v, there).logits for k, (m, v) in others.items()}  # the first call compiles
+        times = turns({k: lambda m=m, v=v: m(v, there) for k, (m, v) in others.items()}, rounds)
+    same = {k: round(100 * float((x.argmax(1) == said["plain"].argmax(1)).float().mean()), 2) for k, x in said.items()}
+    return {"ratios": {k: ratio(t, times["plain"]) for k, t in times.items() if k != "plain"}, "same_class_percent": same}
+
+
 def memory(scene: Path, run: Path) -> dict[str, object]:
     """Return the peak memory of mapping 1,024 x 512 px and eight times as many rows, each in a process of its own, bytes."""
     peaks = {}
@@ -316,6 +338,7 @@ def main() -> None:
     parser.add_argument("--scene", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--memory", action="store_true", help="measure memory only")
+    parser.add_argument("--variants", action="store_true", help="measure channels-last, torch.compile and int8 only")
     parser.add_argument("--workers", action="store_true", help="measure two workers against one only")
     parser.add_argument("--peak", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--run", type=Path, help=argparse.SUPPRESS)
@@ -331,7 +354,11 @@ def main() -> None:
         remember(folder, runs["dense"])
     if options.workers:
         count_workers(folder, runs["dense"], options.rounds)
-    if options.memory or options.workers:
+    if options.variants:
+        found = variants(runs["dense"], 20) | {"environment": environment(), "command": "python benchmarks/maps.py --variants"}
+        write_json(HERE / "speed" / "maps" / "variants.json", found)
+        print(json.dumps(found, indent=2))
+    if options.memory or options.workers or options.variants:
         return
     result = {
         "scene": {"size_px": SIZE, "bands": [BANDS, 2, 1], "part_px": list(PART), "threads": 1},
