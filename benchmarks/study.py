@@ -9,8 +9,8 @@
 
 study/sets/<set>.toml: the data, what all methods share there, and the methods that are left out (`without`).
 study/methods/<method>.toml: what differs from it (study/ablations/: from MaMOL's defaults). With a [budget] the rank of the
-default mixture (16 + 4 a modality + 8) is shared out over a method's own experts, in shares `shared`, `specific` and
-`dynamic`; without one the ranks are the set's. A pretrained backbone is made once per set and seed and used by every method.
+set's own mixture (by default 16 + 4 a modality + 8) is shared out over a method's experts, in shares `shared`, `specific`
+and `dynamic`; without one the ranks are the set's. A pretrained backbone is made once per set and seed and used by every method.
 Trained networks stay in work/study/ for other protocols until they are deleted.
 Records: results/study/<set>--<method>--<protocol>--<seed>.json. Never tune on the test part: `--validate` does not see it.
 """
@@ -49,8 +49,6 @@ from mamol.model.predictor import MamolPredictor
 
 HERE = Path(__file__).resolve().parent
 STUDY, WORK, RESULTS = HERE / "study", HERE / "work" / "study", HERE / "results" / "study"
-SHARED, SPECIFIC, DYNAMIC = 16, 4, 8
-"""Ranks of the default mixture: shared, of each modality, of all dynamic experts together."""
 PROTOCOLS = ("patterns", "unseen", "pixel", "degraded", *(f"rate-{r:g}" for r in RATES))
 
 
@@ -92,9 +90,8 @@ def read_method(name: str) -> dict[str, Any]:
     return tomllib.loads(file.read_text(encoding="utf-8"))
 
 
-def budget_of(share: Mapping[str, Any], modalities: int, tied: bool) -> dict[str, Any]:
-    """Share out the rank of the default mixture: 16 + 4 M + 8 over the experts that a method has."""
-    total = SHARED + SPECIFIC * modalities + DYNAMIC
+def budget_of(share: Mapping[str, Any], total: int, modalities: int, tied: bool) -> dict[str, Any]:
+    """Share out the rank of the set's own mixture, `total`, over the experts that a method has."""
     counts = {"patterns": 2**modalities - 1, "modalities": modalities}
     n = counts.get(share.get("experts", 0), share.get("experts", 0))
     dynamic = total * share.get("dynamic", 0.0)
@@ -114,13 +111,15 @@ def config_of(cell: Cell, dataset: Dataset, overrides: list[str]) -> Config:
     own, method = read_set(cell.set_name), read_method(cell.method)
     tree = {k: v for k, v in own.items() if k not in ("dataset", "split", "without")}
     base = {} if "base" not in tree else load_config(tree.pop("base")).model_dump(mode="json")
-    for part in (tree, method):
-        for section, values in part.items():
-            if section not in ("budget", "networks"):
-                base.setdefault(section, {}).update(values)
+    for section, values in tree.items():
+        base.setdefault(section, {}).update(values)
+    modalities = len(modality_names(dataset))
+    total = sum(load_config(None, (), base).experts.ranks(modalities))
+    for section in method.keys() - {"budget", "networks"}:
+        base.setdefault(section, {}).update(method[section])
     if "budget" in method:
         tied = bool(method.get("experts", {}).get("tied", False))
-        base.setdefault("experts", {}).update(budget_of(method["budget"], len(modality_names(dataset)), tied))
+        base.setdefault("experts", {}).update(budget_of(method["budget"], total, modalities, tied))
     if cell.protocol == "unseen":
         base.setdefault("train", {})["held_out"] = unseen_by(cell.seed, modality_names(dataset))
     return load_config(None, overrides, base)
