@@ -212,6 +212,17 @@ def multiply_adds(predictor: Predictor, dataset: Dataset, split: Split) -> int:
     return round(counter.get_total_flops() / 2 / places)
 
 
+def slim(result: dict[str, Any]) -> dict[str, Any]:
+    """Leave out the matrices of every pattern, nine tenths of a record; the command in it makes them again."""
+    left_out = ("reliability", "confusion")
+    rows = {
+        k: [{c: v for c, v in row.items() if c not in left_out} for row in result[k]]
+        for k in ("patterns", "rates", "rows")
+        if k in result
+    }
+    return {**result, **rows}
+
+
 def run_cell(cell: Cell) -> None:
     """Run one cell: train, score on the test part, write the record."""
     own, method = read_set(cell.set_name), read_method(cell.method)
@@ -236,7 +247,7 @@ def run_cell(cell: Cell) -> None:
         config["backbone"]["path"] = ""  # made by the same command
     seconds = time.monotonic() - started
     tested = "patterns" if cell.protocol == "unseen" else cell.protocol.partition("-")[0]
-    result = score(predictor, dataset, split, tested) | more | {"multiply_adds": multiply_adds(predictor, dataset, split)}
+    result = slim(score(predictor, dataset, split, tested)) | more | {"multiply_adds": multiply_adds(predictor, dataset, split)}
     write_record(cell.record, make_record(cell.method, config, result, dataset.provenance, seconds, cell.command))
     print(f"{cell.record.stem}: " + ", ".join(f"{k} {result[k]:.1f}" for k in ("mean_oa", "mean_aa", "worst_oa")), flush=True)
 

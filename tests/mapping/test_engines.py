@@ -208,3 +208,17 @@ def test_a_scheduler_without_workers_is_said(monkeypatch: pytest.MonkeyPatch) ->
     address = empty.scheduler_address
     with empty, pytest.raises(UsageError, match=f"at {address} has no workers.*`dask worker {address}`"):
         list(cluster(address)(job(Identity()), [(0, 0)]))
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads a process's blocked signals from /proc")
+def test_the_fork_server_never_hears_ctrl_c() -> None:
+    code = (
+        "from multiprocessing import forkserver\n"
+        "from mamol.mapping.engines import _context\n"
+        "_context()\n"
+        "print(open(f'/proc/{forkserver._forkserver._forkserver_pid}/status').read())\n"
+    )
+    # A process of its own: the resource tracker, which unblocks SIGINT when it starts, must not run yet.
+    says = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    blocked = next(int(line.split()[1], 16) for line in says.splitlines() if line.startswith("SigBlk"))
+    assert blocked & 1 << (signal.SIGINT - 1)

@@ -20,7 +20,7 @@ from mamol.data.samples import write_samples
 from mamol.data.split import make_split
 from mamol.errors import CheckpointError, ConfigError, DataError, OutputExists
 from mamol.modality import Batch
-from mamol.model.checkpoint import load_run
+from mamol.model.checkpoint import load_run, read_run
 from mamol.train.run import Prepared, prepare, train
 
 
@@ -109,6 +109,7 @@ def test_two_processes_train_what_one_trains(tmp_path: Path) -> None:
     for command in (alone, [*launch, "-m", "mamol", *words, str(tmp_path / "two")]):
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
+    assert [read_run(tmp_path / r).training["processes"] for r in ("one", "two")] == [1, 2]
     samples = made_samples().samples
     one, two = load_run(tmp_path / "one").predict(samples), load_run(tmp_path / "two").predict(samples)
     np.testing.assert_allclose(one, two, atol=1e-4)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from accelerate import PartialState
 
 from mamol.config import Config
@@ -122,7 +123,7 @@ def train(prepared: Prepared, out: Path, resume: bool = False, progress: Progres
     `resume` goes on where a killed run stopped, to the same bits; a finished run is returned as it is, and that is logged.
     Raises OutputExists if the folder is in use, and ConfigError if the run in it is not this one.
     """
-    out, world, started = Path(out), PartialState(), time.monotonic()
+    out, world, started = Path(out), PartialState(cpu=not torch.cuda.is_available()), time.monotonic()
     if (out / "mamol.json").exists():
         if not resume:
             raise OutputExists(f"{out} holds a finished run; choose another folder, or {RESUME} to keep it.")
@@ -148,7 +149,7 @@ def train(prepared: Prepared, out: Path, resume: bool = False, progress: Progres
         validation = Validation(prepared.feed.held_out(), prepared.feed.order, prepared.config.train.held_out)
         model = prepared.model.cpu()
         training = asdict(history) | {"seed": prepared.seed, "seconds": round(time.monotonic() - started, 1)}
-        training["pretraining"] = pretraining
+        training |= {"processes": world.num_processes, "pretraining": pretraining}
         save_run(out, model, _document(prepared, validation.temperatures(model), backbone_hash, training))
         (out / "state.safetensors").unlink(missing_ok=True)
     world.wait_for_everyone()
