@@ -71,3 +71,14 @@ def test_a_backbone_folder_is_used_again(tmp_path: Path) -> None:
     split = make_split(dataset, "block", 0, 8)
     with pytest.raises(ConfigError, match="pretrained on hsi, sar, lidar"):
         prepare(dataset, split, config, 0)
+
+
+@pytest.mark.parametrize(("first", "then"), [("none", "learned"), ("learned", "none")])
+def test_a_backbone_serves_any_placeholder(tmp_path: Path, first: str, then: str) -> None:
+    scene = made_scene()
+    split = make_split(scene, "block", 0, 8)
+    folder = tmp_path / "backbone"
+    pretrain_backbone(prepare(scene, split, tiny_config(tokens={"placeholder": first}), 0), folder)
+    config = tiny_config(tokens={"placeholder": then}, backbone={"path": str(folder)})
+    trained = train(prepare(scene, split, config, 0), tmp_path / "run")
+    assert ("tokenizers.hsi.absent" in trained.model.state_dict()) == (then == "learned")

@@ -35,6 +35,8 @@ from mamol.model.classifier import Classifier, InputShape
 from mamol.model.predictor import MamolPredictor
 
 FORMAT = 1
+PLACEHOLDER = ".absent"
+"""How the name of a tokenizer's learned placeholder ends."""
 
 
 class _Document(BaseModel):
@@ -106,11 +108,17 @@ def read_backbone(folder: Path) -> tuple[BackboneDocument, dict[str, Tensor]]:
 
 
 def load_backbone(model: Classifier, folder: Path, with_tokenizers: bool) -> BackboneDocument:
-    """Fill a model's backbone (and tokenizers) from a folder; raises CheckpointError if the sizes or hash differ."""
+    """Fill a model's backbone (and tokenizers) from a folder; raises CheckpointError if the sizes or hash differ.
+
+    Learned placeholders are a choice of the training: one that the folder lacks starts anew, one that is not asked for goes.
+    """
     document, tensors = read_backbone(folder)
     _fill(model.backbone, _under(tensors, "backbone."), folder)
     if with_tokenizers:
-        _fill(model.tokenizers, _under(tensors, "tokenizers."), folder)
+        own = {k: v for k, v in model.tokenizers.state_dict().items() if k.endswith(PLACEHOLDER)}
+        given = _under(tensors, "tokenizers.")
+        kept = {k: v for k, v in given.items() if k in own or not k.endswith(PLACEHOLDER)}
+        _fill(model.tokenizers, own | kept, folder)
     if fingerprint(model.backbone) != document.hash:
         raise CheckpointError(f"{folder}: the weights do not have the hash that backbone.json names; get the folder anew.")
     return document
