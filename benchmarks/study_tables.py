@@ -175,10 +175,52 @@ def by_pattern(study: Study, name: str, methods: list[str]) -> tuple[list[str], 
     return list(groups), rows
 
 
+def ablations_table(study: Study) -> str:
+    """What each ablation changes, set by set: the ablated mixture minus MaMOL, paired by seed."""
+    out = []
+    for name in SETS:
+        found = sorted(f.stem for f in (HERE / "study" / "ablations").glob("*.toml") if (name, f.stem, "patterns") in study)
+        rows = []
+        for ablation in found:
+            cells = [signed(difference(study, name, ablation, "mamol", k)) for k in KEYS]
+            weights = trained_weights(next(iter(study[name, ablation, "patterns"].values())))
+            rows.append(f"| {ablation} | {len(study[name, ablation, 'patterns'])} | {weights:,} | {' | '.join(cells)} |")
+        if rows:
+            head = "| ablation | seeds | trained weights | mean OA | mean AA | worst OA |"
+            out += [f"### {name}", "", head, "|---|---:|---:|---:|---:|---:|", *rows, ""]
+    note = "Points: the ablation minus MaMOL, paired by seed, with the 95 % interval. Below zero: the part that was changed pays."
+    return "\n".join([*out, note]) if out else "No ablation has a record yet (`python benchmarks/study.py SET/ablations`)."
+
+
+def rates_table(study: Study) -> str:
+    """OA of every training rate (rows) under every test rate (columns), all modalities going missing alike."""
+    out = []
+    for name in SETS:
+        found = {(m, p): runs for (s, m, p), runs in study.items() if s == name and p.startswith("rate-")}
+        rows = []
+        for (method, protocol), runs in sorted(found.items()):
+            at: dict[float, list[float]] = {}
+            for row in (r for result in runs.values() for r in result["rates"] if r["kind"] == "both"):
+                at.setdefault(row["rate"], []).append(row["oa"])
+            cells = [f"{sum(v) / len(v):.1f}" for v in at.values()]
+            rows.append(f"| {method} | {protocol.removeprefix('rate-')} | {len(runs)} | {' | '.join(cells)} |")
+        if rows:
+            head = f"| method | trained at | seeds | {' | '.join(f'tested at {r:g}' for r in at)} |"
+            out += [f"### {name}", "", head, f"|---|---:|---:|{'---:|' * len(at)}", *rows, ""]
+    note = "OA in percent, mean over the seeds. A rate is the share of the places that lack something, by a frozen table."
+    return (
+        "\n".join([*out, note])
+        if out
+        else "No run has a record yet (`python benchmarks/study.py SET/mamol --protocol rate-0.5`)."
+    )
+
+
 STUDY_TABLES: dict[str, Callable[[Study], str]] = {
     "study_main": main_table,
     "study_bars": bars_table,
     "study_patterns": patterns_table,
+    "study_ablations": ablations_table,
+    "study_rates": rates_table,
 }
 
 
