@@ -40,6 +40,7 @@ from mamol.data.availability import hide_at_rate, table_hash
 from mamol.data.catalog import load_dataset
 from mamol.data.dataset import Dataset, class_names, modality_names
 from mamol.data.split import Split, make_split
+from mamol.evaluate.activation import expert_activation
 from mamol.evaluate.record import make_record, write_record
 from mamol.evaluate.score import RATES, score, test_part
 from mamol.files import write_text
@@ -49,6 +50,8 @@ from mamol.model.predictor import MamolPredictor
 
 HERE = Path(__file__).resolve().parent
 STUDY, WORK, RESULTS = HERE / "study", HERE / "work" / "study", HERE / "results" / "study"
+MOST_PATTERNS = 15
+"""Gates are kept of sets with up to so many patterns."""
 PROTOCOLS = ("patterns", "unseen", "pixel", "degraded", *(f"rate-{r:g}" for r in RATES))
 
 
@@ -248,6 +251,8 @@ def run_cell(cell: Cell) -> None:
     seconds = time.monotonic() - started
     tested = "patterns" if cell.protocol == "unseen" else cell.protocol.partition("-")[0]
     result = slim(score(predictor, dataset, split, tested)) | more | {"multiply_adds": multiply_adds(predictor, dataset, split)}
+    if isinstance(predictor, MamolPredictor) and tested == "patterns" and len(result["patterns"]) <= MOST_PATTERNS:
+        result["activation"] = expert_activation(predictor, dataset, split)
     write_record(cell.record, make_record(cell.method, config, result, dataset.provenance, seconds, cell.command))
     print(f"{cell.record.stem}: " + ", ".join(f"{k} {result[k]:.1f}" for k in ("mean_oa", "mean_aa", "worst_oa")), flush=True)
 

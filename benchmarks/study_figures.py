@@ -2,6 +2,7 @@
 
     heat map     OA per pattern (columns) and method (rows), one picture a set
     weights      mean OA over the weights that train, one picture a set
+    experts      MaMOL's mean gates by pattern and layer, where the records have them
 
 A picture carries a hash of the figures that it was drawn from, so that table.py can tell a stale one without drawing it.
 """
@@ -11,11 +12,14 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 from study_tables import OTHERS, PARADIGMS, SETS, Study, by_pattern, trained_weights
+
+from mamol.evaluate.plots import expert_activation
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "figures"
@@ -26,7 +30,8 @@ LEAST = 3
 def pictures(study: Study) -> dict[str, tuple[str, str]]:
     """Return what there is to draw: file name -> (kind, set)."""
     shown = [s for s in SETS if len(_methods(study, s)) >= LEAST]
-    return {f"study-{kind}-{s}.png": (kind, s) for s in shown for kind in DRAW}
+    kinds = [(k, s) for s in shown for k in DRAW if k != "experts" or _gates(study, s)]
+    return {f"study-{kind}-{s}.png": (kind, s) for kind, s in kinds}
 
 
 def stale_pictures(study: Study) -> list[str]:
@@ -52,7 +57,7 @@ def fingerprint(study: Study, kind: str, name: str) -> str:
     """Return a hash of the figures behind a picture."""
     methods = _methods(study, name)
     labels, rows = by_pattern(study, name, methods)
-    shown = [labels, rows] if kind == "patterns" else [_points(study, name)]
+    shown = {"patterns": [labels, rows], "weights": [_points(study, name)], "experts": [_gates(study, name)]}[kind]
     return hashlib.sha256(json.dumps([kind, methods, shown]).encode()).hexdigest()[:16]
 
 
@@ -69,6 +74,20 @@ def _points(study: Study, name: str) -> dict[str, tuple[int, float]]:
             mean = sum(r["mean_oa"] for r in runs) / len(runs)
             out[method] = (trained_weights(runs[0]), round(mean, 2))
     return out
+
+
+def _gates(study: Study, name: str) -> dict[str, Any]:
+    """Return MaMOL's mean gates over the seeds, as `expert_activation` gives them; {} without a record of them."""
+    runs = [r["activation"] for r in study.get((name, "mamol", "patterns"), {}).values() if r.get("activation")]
+    if not runs:
+        return {}
+    means = {p: np.mean([r["patterns"][p] for r in runs], axis=0).round(4).tolist() for p in runs[0]["patterns"]}
+    return {"experts": runs[0]["experts"], "patterns": means}
+
+
+def experts(study: Study, name: str) -> Figure:
+    """Draw which experts are on under every pattern."""
+    return expert_activation(_gates(study, name))
 
 
 def heat_map(study: Study, name: str) -> Figure:
@@ -103,4 +122,4 @@ def weights(study: Study, name: str) -> Figure:
     return figure
 
 
-DRAW = {"patterns": heat_map, "weights": weights}
+DRAW = {"patterns": heat_map, "weights": weights, "experts": experts}

@@ -19,19 +19,18 @@ from mamol.config import Config
 from mamol.configs import load_config
 from mamol.data.area import Area, area_window, read_area
 from mamol.data.catalog import CATALOG, load_dataset, open_reader
-from mamol.data.dataset import UNLABELLED, Dataset, Scene, label_arrays, modality_names
+from mamol.data.dataset import UNLABELLED, Dataset, Scene, label_arrays
 from mamol.data.memory import MemoryReader, Reader
 from mamol.data.raster import Grid
 from mamol.data.split import TEST, UNUSED, Split, make_split
 from mamol.errors import DataError, GridMismatch, UsageError, unknown
-from mamol.evaluate.report import pattern_name
-from mamol.evaluate.score import score, test_part
+from mamol.evaluate.activation import expert_activation
+from mamol.evaluate.score import score
 from mamol.files import must_not_exist, sha256_file
 from mamol.mapping.engines import Engine, cluster, here, processes
 from mamol.mapping.layers import DEFAULT, make_layers
 from mamol.mapping.paths import MapPaths, check_names
 from mamol.mapping.predict import BLOCK_PX, MapRequest, check_tile, map_tile
-from mamol.modality import patterns
 from mamol.model.checkpoint import RunDocument, load_run, read_run
 from mamol.model.predictor import MamolPredictor
 from mamol.train import run as training
@@ -137,7 +136,7 @@ def evaluate_run(
             trees = fit_trees(data, split, ForestSettings(kind=kind, seed=seed))
             progress(f"fit {kind}", 1, 1, "")
             results[kind] = score(trees, data, split, protocol, progress)
-    return Evaluation(results, _activation(predictor, data, split))
+    return Evaluation(results, expert_activation(predictor, data, split))
 
 
 def _test_data(document: RunDocument, dataset: Dataset | str | Path | None) -> tuple[Dataset, Split]:
@@ -160,19 +159,6 @@ def _test_data(document: RunDocument, dataset: Dataset | str | Path | None) -> t
             "train anew, or give the data another name to use all of them as a test."
         )
     return data, split
-
-
-def _activation(predictor: MamolPredictor, data: Dataset, split: Split) -> dict[str, Any]:
-    """Return the mean gates (layers, experts) under every pattern, over some of the test part."""
-    found: dict[str, list[list[float]]] = {}
-    batches = [b.take(slice(0, 256)) for b in test_part(data, split).batches[:8]]
-    for present in patterns(modality_names(data)):
-        hidden = [b.only(present) for b in batches]
-        some = [np.flatnonzero(b.pattern(b.names()).any(axis=1)) for b in hidden]
-        gates = [predictor.activations(b.take(rows)) for b, rows in zip(hidden, some, strict=True) if len(rows)]
-        if gates and gates[0].size:
-            found[pattern_name(present)] = np.mean(gates, axis=0).round(4).tolist()
-    return {"experts": predictor.expert_names(), "patterns": found} if found else {}
 
 
 @dataclass(frozen=True)
