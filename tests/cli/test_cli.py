@@ -274,11 +274,19 @@ def test_map_clips_writes_layers_and_goes_on(home: Path, tmp_path: Path, mamol: 
     assert not (tmp_path / "o.tif").exists()
 
 
+def _started(*words: object) -> subprocess.Popen[str]:
+    """Start mamol as the leader of a session; it hears Ctrl-C even where the tests run under nohup, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    command = [sys.executable, "-m", "mamol", *(str(w) for w in words)]
+    try:
+        return subprocess.Popen(command, env=ENV, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_ctrl_c_and_resume(home: Path, tmp_path: Path, mamol: Mamol) -> None:
     words = ["train", str(home / "scene"), *TINY_SETTINGS, "--set", "train.steps=150", "--set", "train.eval_every=15", "--out"]
-    running = subprocess.Popen(
-        [sys.executable, "-m", "mamol", *words, str(tmp_path / "a")], env=ENV, stderr=subprocess.PIPE, text=True
-    )
+    running = _started(*words, tmp_path / "a")
     for _ in range(600):
         if (tmp_path / "a" / "state.safetensors").exists() or running.poll() is not None:
             break
@@ -299,9 +307,7 @@ def test_ctrl_c_and_resume(home: Path, tmp_path: Path, mamol: Mamol) -> None:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 1), (signal.SIGTERM, 143)])
 def test_a_map_that_is_stopped_ends_clean(home: Path, tmp_path: Path, number: signal.Signals, code: int) -> None:
     words = ["map", str(home / "run"), str(home / "scene"), "--out", str(tmp_path / "m.tif"), "--workers", "2", "--stride", "1"]
-    running = subprocess.Popen(
-        [sys.executable, "-m", "mamol", *words], env=ENV, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+    running = _started(*words)
     for _ in range(1200):
         if (tmp_path / "m.tif.blocks").exists() or running.poll() is not None:
             break
