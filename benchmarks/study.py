@@ -40,6 +40,7 @@ from mamol.data.availability import hide_at_rate, table_hash
 from mamol.data.catalog import load_dataset
 from mamol.data.dataset import Dataset, class_names, modality_names
 from mamol.data.split import Split, make_split
+from mamol.errors import MamolError
 from mamol.evaluate.activation import expert_activation
 from mamol.evaluate.record import make_record, write_record
 from mamol.evaluate.score import RATES, score, test_part
@@ -49,7 +50,7 @@ from mamol.model.checkpoint import read_run
 from mamol.model.predictor import MamolPredictor
 
 HERE = Path(__file__).resolve().parent
-STUDY, WORK, RESULTS = HERE / "study", HERE / "work" / "study", HERE / "results" / "study"
+STUDY, WORK, RESULTS = HERE / "study", (HERE / "work" / "study").resolve(), HERE / "results" / "study"
 MOST_PATTERNS = 15
 """Gates are kept of sets with up to so many patterns."""
 PROTOCOLS = ("patterns", "unseen", "pixel", "degraded", *(f"rate-{r:g}" for r in RATES))
@@ -286,11 +287,17 @@ def main() -> None:
     options = parser.parse_args()
     if options.overrides and not options.validate:
         parser.error("--set is for --validate; a record has its configuration from the study's files")
+    failed = []
     for cell in cells(options.cell, options.seed or list(range(5)), options.protocol):
         if options.validate:
             validate_cell(cell, options.overrides)
         elif not cell.record.exists():
-            run_cell(cell)
+            try:
+                run_cell(cell)
+            except MamolError as error:  # a long grid goes on with the next cell
+                failed.append(f"{cell.command}: {error}")
+    if failed:
+        sys.exit("\n".join(failed))
 
 
 if __name__ == "__main__":
