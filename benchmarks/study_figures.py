@@ -1,7 +1,8 @@
 """The study's pictures, drawn from its records: docs/figures/study-*.png.
 
-    heat map     OA per pattern (columns) and method (rows), one picture a set
-    weights      mean OA over the weights that train, one picture a set
+    heat map     OA per pattern (columns) and method (rows) against MaMOL on the same seeds, one picture a set
+    cost         mean OA against MaMOL over the weights that train and over multiply-adds, one picture a set
+    rates        OA over the test rate, a line for every rate of training, where the records have them
     experts      MaMOL's mean gates by pattern and layer, where the records have them
 
 A picture carries a hash of the figures that it was drawn from, so that table.py can tell a stale one without drawing it.
@@ -17,12 +18,18 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
-from study_tables import OTHERS, PARADIGMS, SETS, Study, by_pattern, trained_weights
+from study_tables import OTHERS, PARADIGMS, SETS, Study, by_pattern, difference, mean_rates, trained_weights
 
 from mamol.evaluate.plots import expert_activation
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "figures"
+CAPTIONS = {
+    "patterns": "OA by pattern, MaMOL and the others minus it",
+    "cost": "Mean OA against MaMOL over trained weights and multiply-adds",
+    "experts": "Mean gates by pattern and layer",
+    "rates": "OA over the missing rate",
+}
 LEAST = 3
 """Methods that a set needs to be drawn."""
 
@@ -30,8 +37,15 @@ LEAST = 3
 def pictures(study: Study) -> dict[str, tuple[str, str]]:
     """Return what there is to draw: file name -> (kind, set)."""
     shown = [s for s in SETS if len(_methods(study, s)) >= LEAST]
-    kinds = [(k, s) for s in shown for k in DRAW if k != "experts" or _gates(study, s)]
+    needs = {"experts": _gates, "rates": mean_rates}
+    kinds = [(k, s) for s in shown for k in DRAW if k not in needs or needs[k](study, s)]
     return {f"study-{kind}-{s}.png": (kind, s) for kind, s in kinds}
+
+
+def links(study: Study, kind: str) -> str:
+    """Return the lines of docs/study.md that show all pictures of a kind."""
+    shown = [f"![{CAPTIONS[kind]}, {name}](figures/{file})" for file, (k, name) in pictures(study).items() if k == kind]
+    return "\n\n".join(shown) if shown else "There is nothing to draw yet."
 
 
 def stale_pictures(study: Study) -> list[str]:
@@ -57,22 +71,28 @@ def fingerprint(study: Study, kind: str, name: str) -> str:
     """Return a hash of the figures behind a picture."""
     methods = _methods(study, name)
     labels, rows = by_pattern(study, name, methods)
-    shown = {"patterns": [labels, rows], "weights": [_points(study, name)], "experts": [_gates(study, name)]}[kind]
+    shown = {
+        "patterns": lambda: [labels, rows],
+        "cost": lambda: [_points(study, name)],
+        "experts": lambda: [_gates(study, name)],
+        "rates": lambda: [sorted(mean_rates(study, name).items())],
+    }[kind]()
     return hashlib.sha256(json.dumps([kind, methods, shown]).encode()).hexdigest()[:16]
 
 
 def _methods(study: Study, name: str) -> list[str]:
-    return [m for m in (*PARADIGMS, *OTHERS) if (name, m, "patterns") in study]
+    """List the methods that share a seed with MaMOL, MaMOL first; none where it has no record."""
+    return [m for m in (*PARADIGMS, *OTHERS) if difference(study, name, m, "mamol", "mean_oa")]
 
 
-def _points(study: Study, name: str) -> dict[str, tuple[int, float]]:
-    """Return weights that train and mean OA of every network."""
+def _points(study: Study, name: str) -> dict[str, tuple[int, int, float]]:
+    """Return weights that train, multiply-adds, and mean OA minus MaMOL's on the same seeds, of every network."""
     out = {}
     for method in _methods(study, name):
-        runs = list(study[name, method, "patterns"].values())
-        if runs[0].get("parameters"):
-            mean = sum(r["mean_oa"] for r in runs) / len(runs)
-            out[method] = (trained_weights(runs[0]), round(mean, 2))
+        some = next(iter(study[name, method, "patterns"].values()))
+        over = difference(study, name, method, "mamol", "mean_oa")
+        if over and some.get("parameters"):
+            out[method] = (trained_weights(study, name, method), some.get("multiply_adds", 0), round(over.mean, 2))
     return out
 
 
@@ -91,35 +111,58 @@ def experts(study: Study, name: str) -> Figure:
 
 
 def heat_map(study: Study, name: str) -> Figure:
-    """Draw OA per pattern and method; a row's colours are relative to the column's range."""
+    """Draw MaMOL's OA per pattern, and what every other method has over or under it on the same seeds."""
     methods = _methods(study, name)
     labels, rows = by_pattern(study, name, methods)
     values = np.array(rows)
-    low, high = values.min(0), values.max(0)
     figure = Figure(figsize=(2.4 + 0.75 * len(labels), 1.2 + 0.26 * len(methods)), layout="constrained")
     axis = figure.subplots()
-    axis.imshow((values - low) / np.maximum(high - low, 1e-9), cmap="YlGnBu", vmin=0, vmax=1.3, aspect="auto")
+    shades = np.vstack([np.zeros_like(values[:1]), values[1:]])
+    axis.imshow(shades, cmap="RdBu", vmin=-12, vmax=12, aspect="auto")
     for (i, j), value in np.ndenumerate(values):
-        axis.text(j, i, f"{value:.1f}", ha="center", va="center", fontsize=7)
+        ink = "white" if i and abs(value) > 8 else "black"
+        axis.text(j, i, f"{value:+.1f}" if i else f"{value:.1f}", ha="center", va="center", fontsize=7, color=ink)
     axis.set_xticks(range(len(labels)), labels, rotation=30, ha="right", fontsize=8)
     axis.set_yticks(range(len(methods)), methods, fontsize=8)
-    axis.set_title(f"{name}: OA by pattern, %", fontsize=9)
+    axis.set_title(f"{name}: OA of MaMOL, %, and the others minus it", fontsize=9)
     return figure
 
 
-def weights(study: Study, name: str) -> Figure:
-    """Draw mean OA over the weights that train."""
-    figure = Figure(figsize=(6.4, 4), layout="constrained")
-    axis = figure.subplots()
-    for method, (count, oa) in _points(study, name).items():
-        axis.plot(count, oa, "o", color="#c53030" if method == "mamol" else "#2b6cb0", markersize=5)
-        axis.annotate(method, (count, oa), xytext=(4, 3), textcoords="offset points", fontsize=7)
-    axis.set_xscale("log")
-    axis.set_xlabel("weights that train")
-    axis.set_ylabel("mean OA over patterns, %")
-    axis.set_title(name, fontsize=9)
-    axis.grid(alpha=0.3)
+def cost(study: Study, name: str) -> Figure:
+    """Draw mean OA over the weights that train, and over multiply-adds where every record counts them."""
+    points = _points(study, name)
+    titles = ["weights that train", "multiply-adds, experts not folded"][: 2 if all(p[1] for p in points.values()) else 1]
+    figure = Figure(figsize=(5.4 * len(titles), 4), layout="constrained")
+    axes = figure.subplots(1, len(titles), squeeze=False)[0]
+    for i, (axis, title) in enumerate(zip(axes, titles, strict=True)):
+        for method, point in points.items():
+            axis.plot(point[i], point[2], "o", color="#c53030" if method == "mamol" else "#2b6cb0", markersize=5)
+            axis.annotate(method, (point[i], point[2]), xytext=(4, 3), textcoords="offset points", fontsize=7)
+        axis.set_xscale("log")
+        axis.set_xlabel(title)
+        axis.set_ylabel("mean OA over patterns, minus MaMOL's")
+        axis.grid(alpha=0.3)
+    figure.suptitle(name, fontsize=9)
     return figure
 
 
-DRAW = {"patterns": heat_map, "weights": weights, "experts": experts}
+def rates(study: Study, name: str) -> Figure:
+    """Draw OA over the share of the test that lacks something, one panel a method, one line a rate of training."""
+    found = mean_rates(study, name)
+    methods = list(dict.fromkeys(method for method, _ in found))
+    figure = Figure(figsize=(4 * len(methods), 3.4), layout="constrained")
+    axes = dict(zip(methods, figure.subplots(1, len(methods), squeeze=False, sharey=True)[0], strict=True))
+    for (method, trained), line in found.items():
+        axes[method].plot(
+            *zip(*line, strict=True), "o-", color=str(0.7 * (1 - float(trained))), markersize=3, label=f"trained at {trained}"
+        )
+    for method, axis in axes.items():
+        axis.set_xlabel("missing rate of the test")
+        axis.set_title(f"{name}: {method}", fontsize=9)
+        axis.grid(alpha=0.3)
+    axes[methods[0]].set_ylabel("OA, %")
+    axes[methods[0]].legend(fontsize=7)
+    return figure
+
+
+DRAW = {"patterns": heat_map, "cost": cost, "experts": experts, "rates": rates}

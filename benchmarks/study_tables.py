@@ -10,14 +10,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
+
+from study_cells import HERE, RESULTS, read_set
 
 from mamol.evaluate.interval import Interval, mean_interval, paired_interval
 from mamol.evaluate.report import pattern_name
 
-HERE = Path(__file__).resolve().parent
-RESULTS = HERE / "results" / "study"
 SETS = ("worldcereal-canada", "worldcereal-galileo", "mfeat", "idtrees", "bigearthnet-s1s2", "fashion-products", "embedded")
 PARADIGMS = (
     "mamol", "mamol-paper", "lora", "lora+modality", "per-pattern", "dense", "top-k", "switch", "expert-choice", "soft-moe",
@@ -35,12 +34,16 @@ Study = dict[tuple[str, str, str], Runs]
 
 
 def read_study() -> Study:
-    """Read every record: (set, method, protocol) -> seed -> its result."""
+    """Read every record: (set, method, protocol) -> seed -> its result; those that run.py made before count."""
+    stems = {path: path.stem.split("--") for path in sorted(RESULTS.glob("*.json"))}
+    for name in SETS:
+        if earlier := read_set(name).get("earlier"):
+            for path in sorted((HERE / "results").glob(f"{earlier}-*-block-*.json")):
+                method, _, seed = path.stem.removeprefix(f"{earlier}-").rpartition("-block-")
+                stems[path] = [name, method, "patterns", seed]
     out: Study = {}
-    for path in sorted(RESULTS.glob("*.json")):
-        name, method, protocol, seed = path.stem.split("--")
-        record = json.loads(path.read_text(encoding="utf-8"))
-        out.setdefault((name, method, protocol), {})[int(seed)] = record["result"]
+    for path, (name, method, protocol, seed) in stems.items():
+        out.setdefault((name, method, protocol), {})[int(seed)] = json.loads(path.read_text(encoding="utf-8"))["result"]
     return out
 
 
@@ -58,9 +61,15 @@ def signed(found: Interval | None) -> str:
     return f"{found.mean:+.1f} [{found.low:+.1f}, {found.high:+.1f}]" if found.n > 1 else f"{found.mean:+.1f} (1 seed)"
 
 
-def trained_weights(result: dict[str, Any]) -> int:
-    """Count the weights that train."""
-    return sum(v for k, v in result.get("parameters", {}).items() if k != "frozen")
+def trained_weights(study: Study, name: str, method: str) -> int:
+    """Count the weights that train; 0 for trees."""
+    counts = next(iter(study[name, method, "patterns"].values())).get("parameters", {})
+    own = sum(v for k, v in counts.items() if k != "frozen")
+    if method != "full" or counts.get("backbone"):
+        return own
+    # Records of before the backbone's weights were counted: what a head alone leaves frozen, a whole network trains.
+    head = study.get((name, "head", "patterns"), {})
+    return own + (next(iter(head.values()))["parameters"]["frozen"] if head else 0)
 
 
 def main_table(study: Study) -> str:
@@ -73,7 +82,8 @@ def main_table(study: Study) -> str:
             out += [f"### {name}", "", head, "|---|---:|---:|---:|---:|---:|---:|---:|", *rows, ""]
     note = (
         "Percent over all patterns of the test part, mean ± half of the 95 % interval over the seeds; differences are paired by "
-        "seed. Multiply-adds: one sample, or one pixel of a scene, with every sensor there. It does not show other backbones, "
+        "seed. Multiply-adds: one sample, or one pixel of a scene, with every sensor there, experts not folded. One row again: "
+        "`python benchmarks/study.py SET/METHOD --seed N --again`. It does not show other backbones, "
         "tuned learning rates, or longer training."
     )
     return "\n".join([*out, note]) if out else "No cell has a record yet (`make study`)."
@@ -82,61 +92,75 @@ def main_table(study: Study) -> str:
 def _row(study: Study, name: str, method: str) -> str:
     runs = study[name, method, "patterns"]
     some = next(iter(runs.values()))
-    weights = trained_weights(some)
+    weights = trained_weights(study, name, method)
     cells = [str(mean_interval([r[k] for r in runs.values()])) for k in KEYS]
     against = "" if method == "mamol" else signed(difference(study, name, "mamol", method, "mean_oa"))
     adds = f"{some['multiply_adds']:,}" if some.get("multiply_adds") else "-"
     return f"| {method} | {len(runs)} | {weights:,} | {adds} | {' | '.join(cells)} | {against} |"
 
 
+RIVALS = {
+    "LoRA, equal weights": "lora",
+    "whole network": "full",
+    "forest": "forest",
+    "boosted trees": "boosted",
+    "a network per pattern": "networks",
+}
+
+
 def bars_table(study: Study) -> str:
     """MaMOL against what it is held to, set by set."""
-    rivals = {
-        "LoRA, equal weights": "lora",
-        "whole network": "full",
-        "forest": "forest",
-        "boosted trees": "boosted",
-        "a network per pattern": "networks",
-    }
-    rows = [f"| set | {' | '.join(rivals)} | best other paradigm | unseen patterns | confidence rises, % | largest ECE, % |"]
-    rows.append("|---|" + "---:|" * (len(rivals) + 4))
+    rows = [f"| set | measure | {' | '.join(RIVALS)} | best other paradigm |", f"|---|---|{'---:|' * (len(RIVALS) + 1)}"]
     for name in SETS:
-        ours = study.get((name, "mamol", "patterns"), {})
-        if ours:
-            cells = [signed(difference(study, name, "mamol", m, "mean_oa")) for m in rivals.values()]
-            rises = str(mean_interval([r["confidence_rise"] for r in ours.values()]))
-            ece = str(mean_interval([max(p["ece"] for p in r["patterns"]) for r in ours.values()]))
-            rows.append(
-                f"| {name} | {' | '.join(cells)} | {_best_other(study, name)} | {_unseen(study, name)} | {rises} | {ece} |"
-            )
-    return "\n".join([*rows, "", "MaMOL minus each in mean OA over patterns, points, paired by seed, with the 95 % interval."])
+        for key in ("mean_oa", "worst_oa") if (name, "mamol", "patterns") in study else ():
+            cells = [signed(difference(study, name, "mamol", m, key)) for m in RIVALS.values()]
+            rows.append(f"| {name} | {key.replace('_oa', ' OA')} | {' | '.join(cells)} | {_best_other(study, name, key)} |")
+    note = (
+        "MaMOL minus each, points, paired by seed, with the 95 % interval. The best other paradigm is the one of the highest "
+        "mean among those that have a record; with fewer seeds than MaMOL it may have been lucky."
+    )
+    return "\n".join([*rows, "", note])
 
 
-def _best_other(study: Study, name: str) -> str:
+def trust_table(study: Study) -> str:
+    """What MaMOL does with patterns that it never saw, and how far its confidence can be trusted."""
+    heads = ("unseen minus seen, OA", "confidence rises, %", "more sensors turn right to wrong, %", "largest ECE, %")
+    rows = [f"| set | method | {' | '.join(heads)} |", "|---|---|---:|---:|---:|---:|"]
+    for name in SETS:
+        for method in ("mamol", "lora", "full"):
+            runs = list(study.get((name, method, "patterns"), {}).values())
+            if runs:
+                rises, flips = ([r[k] for r in runs] for k in ("confidence_rise", "counter_intuitive"))
+                cells = [rises, flips, [max(p["ece"] for p in r["patterns"]) for r in runs]]
+                shown = " | ".join(str(mean_interval(c)) for c in cells)
+                rows.append(f"| {name} | {method} | {_unseen(study, name, method)} | {shown} |")
+    note = (
+        "Unseen: patterns that training held out, a third of them a seed, against having seen them, paired by seed. Confidence "
+        "rises: of all samples and pairs of patterns that differ by one sensor, those where taking it away makes it surer. "
+        "ECE: under the worst pattern, after temperature scaling per pattern."
+    )
+    return "\n".join([*rows, "", note])
+
+
+def _best_other(study: Study, name: str, key: str) -> str:
     """Name the best paradigm that is not ours, and what MaMOL has over it."""
     means = {
-        m: mean_interval([r["mean_oa"] for r in study[name, m, "patterns"].values()]).mean
+        m: mean_interval([r[key] for r in study[name, m, "patterns"].values()]).mean
         for m in PARADIGMS
         if m != "mamol" and (name, m, "patterns") in study
     }
     if not means:
         return "-"
     best = max(means, key=lambda m: means[m])
-    return f"{best}: {signed(difference(study, name, 'mamol', best, 'mean_oa'))}"
+    return f"{best}: {signed(difference(study, name, 'mamol', best, key))}"
 
 
-def _unseen(study: Study, name: str) -> str:
+def _unseen(study: Study, name: str, method: str) -> str:
     """Return the OA of patterns that were held out of training minus that of having seen them."""
-    held, seen = (study.get((name, "mamol", p), {}) for p in ("unseen", "patterns"))
-    pairs = [(_held_out(held[s]), seen[s], held[s]) for s in sorted(set(held) & set(seen))]
-    if not pairs:
-        return "-"
-    means = [[_mean_oa(r, out) for r in (without, having)] for out, having, without in pairs]
-    return signed(paired_interval([m[0] for m in means], [m[1] for m in means]))
-
-
-def _held_out(result: dict[str, Any]) -> set[str]:
-    return set(result["held_out"])
+    held, seen = (study.get((name, method, p), {}) for p in ("unseen", "patterns"))
+    seeds = sorted(set(held) & set(seen))
+    means = [[_mean_oa(held[s], set(held[s]["held_out"])), _mean_oa(seen[s], set(held[s]["held_out"]))] for s in seeds]
+    return signed(paired_interval([m[0] for m in means], [m[1] for m in means])) if means else "-"
 
 
 def _mean_oa(result: dict[str, Any], chosen: set[str]) -> float:
@@ -144,34 +168,26 @@ def _mean_oa(result: dict[str, Any], chosen: set[str]) -> float:
     return sum(found) / len(found)
 
 
-def patterns_table(study: Study) -> str:
-    """OA per pattern of the paradigms, for sets of up to three modalities; larger ones by the number of modalities."""
-    out = []
-    for name in SETS:
-        methods = [m for m in (*PARADIGMS, *OTHERS) if (name, m, "patterns") in study]
-        if methods:
-            labels, means = by_pattern(study, name, methods)
-            cells = [f"| {m} | {' | '.join(f'{v:.1f}' for v in row)} |" for m, row in zip(methods, means, strict=True)]
-            out += [f"### {name}", "", f"| method | {' | '.join(labels)} |", f"|---|{'---:|' * len(labels)}", *cells, ""]
-    note = (
-        "OA in percent, mean over the seeds of the table above; of sets with more than seven patterns the mean over the patterns "
-        "of as many modalities."
-    )
-    return "\n".join([*out, note])
-
-
 def by_pattern(study: Study, name: str, methods: list[str]) -> tuple[list[str], list[list[float]]]:
-    """Return the columns' labels and one row of mean OA a method."""
-    some = next(iter(study[name, methods[0], "patterns"].values()))["patterns"]
+    """Return the columns' labels, and MaMOL's mean OA followed by every other method's minus MaMOL's on the same seeds.
+
+    A column is a pattern; of sets with more than seven, all patterns of as many modalities.
+    """
+    ours = study[name, "mamol", "patterns"]
+    some = next(iter(ours.values()))["patterns"]
     groups: dict[str, list[int]] = {}
     for i, row in enumerate(some):
         label = pattern_name(row["present"]) if len(some) <= 7 else f"{len(row['present'])} of {len(some[0]['present'])}"
         groups.setdefault(label, []).append(i)
-    rows = []
-    for method in methods:
-        runs = study[name, method, "patterns"].values()
-        means = (sum(r["patterns"][i]["oa"] for r in runs for i in g) / (len(runs) * len(g)) for g in groups.values())
-        rows.append([round(m, 2) for m in means])
+
+    def means(runs: Runs, seeds: list[int]) -> list[float]:
+        return [sum(runs[s]["patterns"][i]["oa"] for s in seeds for i in g) / (len(seeds) * len(g)) for g in groups.values()]
+
+    rows = [[round(v, 2) for v in means(ours, sorted(ours))]]
+    for method in methods[1:]:
+        theirs = study[name, method, "patterns"]
+        seeds = sorted(set(ours) & set(theirs))
+        rows.append([round(a - b, 2) for a, b in zip(means(theirs, seeds), means(ours, seeds), strict=True)])
     return list(groups), rows
 
 
@@ -183,7 +199,7 @@ def ablations_table(study: Study) -> str:
         rows = []
         for ablation in found:
             cells = [signed(difference(study, name, ablation, "mamol", k)) for k in KEYS]
-            weights = trained_weights(next(iter(study[name, ablation, "patterns"].values())))
+            weights = trained_weights(study, name, ablation)
             rows.append(f"| {ablation} | {len(study[name, ablation, 'patterns'])} | {weights:,} | {' | '.join(cells)} |")
         if rows:
             head = "| ablation | seeds | trained weights | mean OA | mean AA | worst OA |"
@@ -192,21 +208,34 @@ def ablations_table(study: Study) -> str:
     return "\n".join([*out, note]) if out else "No ablation has a record yet (`python benchmarks/study.py SET/ablations`)."
 
 
+def mean_rates(study: Study, name: str) -> dict[tuple[str, str], list[tuple[float, float]]]:
+    """Return (method, rate of training) -> (rate of the test, mean OA over seeds), all modalities going missing alike."""
+    out: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for method, protocol in sorted((m, p) for s, m, p in study if s == name and p.startswith("rate-")):
+        at: dict[float, list[float]] = {}
+        for row in (r for result in study[name, method, protocol].values() for r in result["rates"] if r["kind"] == "both"):
+            at.setdefault(row["rate"], []).append(row["oa"])
+        out[method, protocol.removeprefix("rate-")] = [(rate, round(sum(v) / len(v), 2)) for rate, v in at.items()]
+    return out
+
+
 def rates_table(study: Study) -> str:
     """OA of every training rate (rows) under every test rate (columns), all modalities going missing alike."""
     out = []
     for name in SETS:
-        found = {(m, p): runs for (s, m, p), runs in study.items() if s == name and p.startswith("rate-")}
-        rows = []
-        for (method, protocol), runs in sorted(found.items()):
-            at: dict[float, list[float]] = {}
-            for row in (r for result in runs.values() for r in result["rates"] if r["kind"] == "both"):
-                at.setdefault(row["rate"], []).append(row["oa"])
-            cells = [f"{sum(v) / len(v):.1f}" for v in at.values()]
-            rows.append(f"| {method} | {protocol.removeprefix('rate-')} | {len(runs)} | {' | '.join(cells)} |")
-        if rows:
-            head = f"| method | trained at | seeds | {' | '.join(f'tested at {r:g}' for r in at)} |"
-            out += [f"### {name}", "", head, f"|---|---:|---:|{'---:|' * len(at)}", *rows, ""]
+        found = mean_rates(study, name)
+        if found:
+            tested = [f"tested at {rate:g}" for rate, _ in next(iter(found.values()))]
+            out += [
+                f"### {name}",
+                "",
+                f"| method | trained at | seeds | {' | '.join(tested)} |",
+                f"|---|---:|---:|{'---:|' * len(tested)}",
+            ]
+            for (method, rate), line in found.items():
+                seeds = len(study[name, method, f"rate-{rate}"])
+                out.append(f"| {method} | {rate} | {seeds} | {' | '.join(f'{oa:.1f}' for _, oa in line)} |")
+            out.append("")
     note = "OA in percent, mean over the seeds. A rate is the share of the places that lack something, by a frozen table."
     return (
         "\n".join([*out, note])
@@ -215,10 +244,44 @@ def rates_table(study: Study) -> str:
     )
 
 
+def faults_table(study: Study) -> str:
+    """OA with a hole in one sensor, or with one sensor worse, mean over the sensors."""
+    out = []
+    for protocol, name in ((p, s) for p in ("pixel", "degraded") for s in SETS):
+        methods = [m for m in (*PARADIGMS, *OTHERS) if (name, m, protocol) in study]
+        if methods:
+            steps = {m: _by_step(study[name, m, protocol]) for m in methods}
+            counts = " | ".join(f"{m} ({len(study[name, m, protocol])} seeds)" for m in methods)
+            out += [f"### {name}: {protocol}", "", f"| what | {counts} |", f"|---|{'---:|' * len(methods)}"]
+            out += [f"| {what} | {' | '.join(steps[m][what] for m in methods)} |" for what in steps[methods[0]]] + [""]
+    note = (
+        "OA in percent with every other sensor there, mean over the sensors and the seeds; after the stroke: only the pixels in "
+        "the hole. Noise and bias in standard deviations of the band; a shifted or noisy sensor says that it is there."
+    )
+    return (
+        "\n".join([*out, note]) if out else "No run has a record yet (`python benchmarks/study.py SET/mamol --protocol pixel`)."
+    )
+
+
+def _by_step(runs: Runs) -> dict[str, str]:
+    """Return the mean OA, and that in the hole, of every kind and step."""
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for row in (r for result in runs.values() for r in result["rows"] if r["n"]):
+        step = f"{row['step']:.0%}" if row["step"] < 1 and row["n_hidden"] else f"{row['step']:g}"
+        rows.setdefault(f"{row['kind']} {step}", []).append(row)
+    out = {}
+    for what, found in rows.items():
+        hidden = [r["oa_hidden"] for r in found if r["oa_hidden"] is not None]
+        inside = f" / {sum(hidden) / len(hidden):.1f}" if hidden else ""
+        out[what] = f"{sum(r['oa'] for r in found) / len(found):.1f}{inside}"
+    return out
+
+
 STUDY_TABLES: dict[str, Callable[[Study], str]] = {
     "study_main": main_table,
     "study_bars": bars_table,
-    "study_patterns": patterns_table,
+    "study_trust": trust_table,
+    "study_faults": faults_table,
     "study_ablations": ablations_table,
     "study_rates": rates_table,
 }

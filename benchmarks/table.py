@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from study_figures import draw_pictures, stale_pictures
+from study_figures import draw_pictures, links, stale_pictures
 from study_tables import STUDY_TABLES, Study, loose_numbers, read_study, with_values
 
 from mamol.evaluate.interval import mean_interval, paired_interval
@@ -275,7 +275,10 @@ def rewritten(text: str, records: Records, study: Study) -> str:
     """Return a document with its tables, and its figures in prose, made anew."""
 
     def table(m: re.Match[str]) -> str:
-        made = STUDY_TABLES[m[2]](study) if m[2] in STUDY_TABLES else TABLES[m[2]](records)
+        if m[2].startswith("pictures_"):
+            made = links(study, m[2].removeprefix("pictures_"))
+        else:
+            made = STUDY_TABLES[m[2]](study) if m[2] in STUDY_TABLES else TABLES[m[2]](records)
         return f"{m[1]}{made}\n{m[4]}"
 
     return with_values(BLOCK.sub(table, text), study)

@@ -1,0 +1,140 @@
+"""What a cell of the study is: a set, a method, a protocol and a seed; and its configuration, put together from three files.
+
+    sets/<set>.toml        the data, what all methods share there, the methods that are left out (`without`), what some methods
+                           need of their own there (`own.<method>`), and the name of earlier records that count (`earlier`)
+    methods/<method>.toml  what differs from it; ablations/<name>.toml: what differs from MaMOL's defaults
+    [budget]               of a method: the rank of the set's own mixture (by default 16 + 4 a modality + 8), shared out over
+                           the method's experts in shares `shared`, `specific` and `dynamic`; without one the ranks are the set's
+
+Records: results/study/<set>--<method>--<protocol>--<seed>.json.
+"""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mamol.config import Config
+from mamol.configs import load_config
+from mamol.evaluate.score import RATES
+from mamol.modality import patterns
+
+HERE = Path(__file__).resolve().parent
+STUDY, RESULTS = HERE / "study", HERE / "results" / "study"
+PROTOCOLS = ("patterns", "unseen", "pixel", "degraded", *(f"rate-{r:g}" for r in RATES))
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of the study."""
+
+    set_name: str
+    method: str
+    seed: int
+    protocol: str = "patterns"
+
+    @property
+    def stem(self) -> str:
+        """Return the name of its record."""
+        return f"{self.set_name}--{self.method}--{self.protocol}--{self.seed}"
+
+    @property
+    def record(self) -> Path:
+        """Return where its record lies, or will: in results/study/, or where run.py made the same run before."""
+        earlier = read_set(self.set_name).get("earlier")
+        before = HERE / "results" / f"{earlier}-{self.method}-block-{self.seed}.json"
+        return before if earlier and self.protocol == "patterns" and before.exists() else RESULTS / f"{self.stem}.json"
+
+    @property
+    def run(self) -> str:
+        """Return the name of its trained network: protocols that only test share it with `patterns`."""
+        same = self.protocol in ("patterns", "pixel", "degraded")
+        return f"{self.set_name}--{self.method}--{'patterns' if same else self.protocol}--{self.seed}"
+
+    @property
+    def command(self) -> str:
+        """Return what makes it again."""
+        protocol = "" if self.protocol == "patterns" else f" --protocol {self.protocol}"
+        return f"python benchmarks/study.py {self.set_name}/{self.method} --seed {self.seed}{protocol}"
+
+
+def read_set(name: str) -> dict[str, Any]:
+    """Read the TOML of a set."""
+    return tomllib.loads((STUDY / "sets" / f"{name}.toml").read_text(encoding="utf-8"))
+
+
+def read_method(name: str) -> dict[str, Any]:
+    """Read the TOML of a method, or of an ablation of MaMOL."""
+    file = next(f for kind in ("methods", "ablations") if (f := STUDY / kind / f"{name}.toml").exists())
+    return tomllib.loads(file.read_text(encoding="utf-8"))
+
+
+def names_of(kind: str) -> list[str]:
+    """List the sets, the methods or the ablations that have a file."""
+    return [f.stem for f in sorted((STUDY / kind).glob("*.toml"))]
+
+
+def budget_of(share: Mapping[str, Any], total: int, modalities: int, tied: bool) -> dict[str, Any]:
+    """Share out the rank of the set's own mixture, `total`, over the experts that a method has."""
+    counts = {"patterns": 2**modalities - 1, "modalities": modalities}
+    n = counts.get(share.get("experts", 0), share.get("experts", 0))
+    dynamic = total * share.get("dynamic", 0.0)
+    # Tied experts have one A and n B, as many weights as `dynamic` untied ranks where both sides are equally wide.
+    each = (2 * dynamic / (1 + n) if tied else dynamic / n) if n else 0
+    return {
+        "shared_rank": round(total * share.get("shared", 0.0)),
+        "specific_rank": round(total * share.get("specific", 0.0) / modalities),
+        "dynamic_rank": max(1, round(each)) if n else 0,
+        "n_dynamic": n,
+        "scale": 1.0,
+    }
+
+
+def config_of(cell: Cell, modalities: Sequence[str], overrides: Sequence[str] = ()) -> Config:
+    """Put a cell's configuration together: the set's, then the method's, then its ranks, then its own on this set."""
+    given, method = read_set(cell.set_name), read_method(cell.method)
+    base = {} if "base" not in given else load_config(given["base"]).model_dump(mode="json")
+    about = ("dataset", "split", "without", "base", "earlier", "own")
+    _update(base, {k: v for k, v in given.items() if k not in about})
+    total = sum(load_config(None, (), base).experts.ranks(len(modalities)))
+    _update(base, {k: v for k, v in method.items() if k not in ("budget", "networks")})
+    if "budget" in method:
+        tied = bool(method.get("experts", {}).get("tied", False))
+        _update(base, {"experts": budget_of(method["budget"], total, len(modalities), tied)})
+    _update(base, given.get("own", {}).get(cell.method, {}))
+    if cell.protocol == "unseen":
+        _update(base, {"train": {"held_out": unseen_by(cell.seed, modalities)}})
+    return load_config(None, overrides, base)
+
+
+def _update(base: dict[str, Any], more: Mapping[str, Mapping[str, Any]]) -> None:
+    for section, values in more.items():
+        base.setdefault(section, {}).update(values)
+
+
+def unseen_by(seed: int, modalities: Sequence[str]) -> list[str]:
+    """Return the patterns that a seed holds out of training: every third one that is not the full one, in turn."""
+    few = patterns(modalities)[1:]
+    return ["+".join(p) for i, p in enumerate(few) if i % min(3, len(few)) == seed % min(3, len(few))]
+
+
+def cells(wanted: list[str], seeds: list[int], protocol: str) -> list[Cell]:
+    """List the cells of some `set/method`, `set` or `method`; seeds change slowest, so that a grid fills evenly."""
+    sets, methods, own = (names_of(kind) for kind in ("sets", "methods", "ablations"))
+    # A set alone means its methods; ablations are asked for by name, or all of them as SET/ablations.
+    methods_of = {"": methods, "ablations": own} | {m: [m] for m in (*methods, *own)}
+    chosen: list[tuple[str, str]] = []
+    for word in wanted or sets:
+        left, _, right = word.partition("/")
+        some = [(left, m) for m in methods_of.get(right, [])] if left in sets else []
+        some = some or [(s, m) for s in sets for m in methods_of.get(left, []) if left and not right]
+        if not some:
+            known = f"sets {', '.join(sets)}; methods {', '.join(methods)}; ablations {', '.join(own)}"
+            sys.exit(f"no such set or method: {word}; {known}")
+        chosen += some
+    left_out = {s: read_set(s).get("without", []) for s in sets}
+    return [Cell(s, m, seed, protocol) for seed in seeds for s, m in dict.fromkeys(chosen) if m not in left_out[s]]
