@@ -233,7 +233,7 @@ def measure(name: str, device: str, rounds: int) -> dict[str, object]:
             if i >= 2:  # the first two rounds warm up
                 times[key].append(time.perf_counter() - start)
         print(f"  {name} round {i + 1}/{rounds + 2}", flush=True)
-    ratios = {title: _ratio(np.array(times[a]), np.array(times[b])) for title, (a, b) in RATIOS.items()}
+    ratios = {title: ratio(np.array(times[a]), np.array(times[b])) for title, (a, b) in RATIOS.items()}
     peaks = {k: _peak(name, device, k) for k in ("mamol", "peft")}
     trained = sum(p.numel() for p in ours(case, "cpu").parameters() if p.requires_grad)
     return {
@@ -250,7 +250,7 @@ def measure(name: str, device: str, rounds: int) -> dict[str, object]:
     }
 
 
-def _ratio(own: np.ndarray, reference: np.ndarray) -> dict[str, float]:
+def ratio(own: np.ndarray, reference: np.ndarray) -> dict[str, float]:
     ratio, rng = own / reference, np.random.default_rng(0)
     again = np.median(ratio[rng.integers(len(ratio), size=(2000, len(ratio)))], axis=1)
     low, high = np.percentile(again, [2.5, 97.5])

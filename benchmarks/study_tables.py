@@ -277,11 +277,32 @@ def _by_step(runs: Runs) -> dict[str, str]:
     return out
 
 
+def time_table(study: Study) -> str:
+    """Every paradigm's time over LoRA's in one run (study_speed.py)."""
+    path = HERE / "speed" / "study" / "cpu.json"
+    if not path.exists():
+        return "The times have no record yet (`python benchmarks/study_speed.py`)."
+    record = json.loads(path.read_text(encoding="utf-8"))
+    order = [m for m in (*PARADIGMS, *OTHERS) if m in record["ratios"]]
+    kinds = list(record["ratios"][order[0]])
+    rows = [f"| time / LoRA's | {' | '.join(kinds)} |", f"|---|{'---:|' * len(kinds)}"]
+    for method in order:
+        cells = [f"{r['median']:.2f} [{r['low']:.2f}, {r['high']:.2f}]" for r in record["ratios"][method].values()]
+        rows.append(f"| {method} | {' | '.join(cells)} |")
+    note = (
+        f"`{record['command']}`: the embedded scene, three sensors, batch 32, one CPU thread, {record['rounds']} rounds; medians "
+        "of the ratios within a round, with 95 % bootstrap intervals. One pattern: not folded into an ordinary network. It does "
+        "not show GPUs, other batch sizes or other backbones."
+    )
+    return "\n".join([*rows, "", note])
+
+
 STUDY_TABLES: dict[str, Callable[[Study], str]] = {
     "study_main": main_table,
     "study_bars": bars_table,
     "study_trust": trust_table,
     "study_faults": faults_table,
+    "study_time": time_table,
     "study_ablations": ablations_table,
     "study_rates": rates_table,
 }
