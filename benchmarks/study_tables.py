@@ -15,6 +15,7 @@ from typing import Any
 from study_cells import HERE, RESULTS, read_set
 
 from mamol.evaluate.interval import Interval, mean_interval, paired_interval
+from mamol.evaluate.metrics import calibration_floor
 from mamol.evaluate.report import pattern_name
 
 SETS = ("worldcereal-canada", "worldcereal-galileo", "mfeat", "idtrees", "bigearthnet-s1s2", "fashion-products", "embedded")
@@ -124,22 +125,37 @@ def bars_table(study: Study) -> str:
 
 def trust_table(study: Study) -> str:
     """What MaMOL does with patterns that it never saw, and how far its confidence can be trusted."""
-    heads = ("unseen minus seen, OA", "confidence rises, %", "more sensors turn right to wrong, %", "largest ECE, %")
-    rows = [f"| set | method | {' | '.join(heads)} |", "|---|---|---:|---:|---:|---:|"]
+    heads = (
+        "unseen minus seen, OA",
+        "confidence rises, %",
+        "more sensors turn right to wrong, %",
+        "largest ECE, %",
+        "its floor, %",
+    )
+    rows = [f"| set | method | {' | '.join(heads)} |", f"|---|---|{'---:|' * len(heads)}"]
     for name in SETS:
         for method in ("mamol", "lora", "full"):
             runs = list(study.get((name, method, "patterns"), {}).values())
             if runs:
                 rises, flips = ([r[k] for r in runs] for k in ("confidence_rise", "counter_intuitive"))
-                cells = [rises, flips, [max(p["ece"] for p in r["patterns"]) for r in runs]]
-                shown = " | ".join(str(mean_interval(c)) for c in cells)
+                worst = [max(r["patterns"], key=lambda p: p["ece"]) for r in runs]
+                floors = [floor for p in worst if (floor := _floor(p)) is not None]
+                cells = [rises, flips, [p["ece"] for p in worst], floors]
+                shown = " | ".join(str(mean_interval(c)) if c else "-" for c in cells)
                 rows.append(f"| {name} | {method} | {_unseen(study, name, method)} | {shown} |")
     note = (
         "Unseen: patterns that training held out, a third of them a seed, against having seen them, paired by seed. Confidence "
         "rises: of all samples and pairs of patterns that differ by one sensor, those where taking it away makes it surer. "
-        "ECE: under the worst pattern, after temperature scaling per pattern."
+        "ECE: under the worst pattern, after temperature scaling per pattern; its floor is what a perfectly calibrated model "
+        "would show on so many samples by chance (records of before it was counted have none)."
     )
     return "\n".join([*rows, "", note])
+
+
+def _floor(row: dict[str, Any]) -> float | None:
+    """Return the ECE that chance alone would show under a pattern; None for a record that has neither it nor the bins."""
+    given = row.get("ece_floor")
+    return given if given is not None or "reliability" not in row else calibration_floor(row["reliability"])
 
 
 def _best_other(study: Study, name: str, key: str) -> str:

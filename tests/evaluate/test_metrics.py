@@ -35,6 +35,22 @@ def test_calibration_by_hand() -> None:
     assert [b["n"] for b in metrics.reliability(scored)] == [1, 2]
 
 
+def test_the_least_calibration_error_to_expect() -> None:
+    # One sample at 0.5 misses by 0.5 whatever it is; two at 0.75 have 0, 1 or 2 right: 1/16 * 0.75 + 6/16 * 0.25 + 9/16 * 0.25.
+    assert metrics.calibration_floor([{"n": 1, "confidence": 0.5}]) == pytest.approx(50)
+    assert metrics.calibration_floor([{"n": 2, "confidence": 0.75}]) == pytest.approx(100 * (0.75 + 15 * 0.25) / 16)
+    assert metrics.calibration_floor([{"n": 7, "confidence": 1.0}]) == 0
+    assert np.isnan(metrics.calibration_floor([]))
+
+
+def test_the_floor_is_what_a_calibrated_predictor_shows() -> None:
+    rng = np.random.default_rng(0)
+    probability = rng.dirichlet(np.ones(4), size=300)
+    draws = [Scored((rng.random((300, 1)) > probability.cumsum(1)).sum(1), probability) for _ in range(200)]
+    floor = metrics.calibration_floor(metrics.reliability(draws[0]))
+    assert np.mean([metrics.calibration_error(d) for d in draws]) == pytest.approx(floor, rel=0.05)
+
+
 def test_pairs_of_patterns() -> None:
     labels = np.array([0, 1, 1])
     few = Scored(labels, np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]))

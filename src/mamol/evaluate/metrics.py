@@ -1,15 +1,18 @@
-"""Measures of PROTOCOL.md section 5, from probabilities and labels; numpy only. Shares are in percent.
+"""Measures of PROTOCOL.md section 5, from probabilities and labels. Shares are in percent.
 
 OA    share right                          AA     mean recall over the classes that occur
 kappa (OA - chance) / (1 - chance)         F1     mean over the classes that occur, predicted or true
 ECE   sum_b n_b / n |acc_b - conf_b|, 15 equal bins of confidence [1706.04599, eq. 3]
+floor the ECE that chance alone would show, were every confidence right
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import binom
 
 ECE_BINS = 15
 
@@ -95,6 +98,21 @@ def calibration_error(scored: Scored) -> float:
     return float(100 * sum(b["n"] / n * abs(b["accuracy"] - b["confidence"]) for b in reliability(scored)))
 
 
+def calibration_floor(bins: Sequence[Mapping[str, float]]) -> float:
+    """Return the ECE to expect of a perfectly calibrated predictor with these `reliability` bins, percent; NaN without any.
+
+    An ECE of few samples is far from zero by chance alone: a bin of n samples at confidence c misses it by the mean
+    deviation of a binomial, 2 m (1 - c) P(X = m) with m = floor(n c) + 1 (De Moivre), on average. Neighbouring pixels are
+    not independent, so the floor of a scene is higher than this.
+    """
+    total = sum(b["n"] for b in bins)
+    if not total:
+        return float("nan")
+    n, c = (np.array([b[key] for b in bins], dtype=float) for key in ("n", "confidence"))
+    m = np.floor(n * c) + 1
+    return float(100 * (2 * m * (1 - c) * binom.pmf(m, n, np.minimum(c, 1.0))).sum() / total)
+
+
 def negative_log_likelihood(scored: Scored) -> float:
     """Return the mean of -log p(truth), nats; a probability of zero counts as 1e-7."""
     if not len(scored.labels):
@@ -104,7 +122,7 @@ def negative_log_likelihood(scored: Scored) -> float:
 
 def all_measures(scored: Scored, classes: tuple[str, ...]) -> dict[str, object]:
     """Return every measure of one pattern, rounded to four digits, with the confusion matrix as lists."""
-    matrix = confusion(scored.labels, scored.predicted, len(classes))
+    matrix, bins = confusion(scored.labels, scored.predicted, len(classes)), reliability(scored)
     per_class = {name: None if np.isnan(r) else round(float(r), 4) for name, r in zip(classes, recall(matrix), strict=True)}
     return {
         "n": len(scored.labels),
@@ -113,10 +131,11 @@ def all_measures(scored: Scored, classes: tuple[str, ...]) -> dict[str, object]:
         "kappa": _round(kappa(matrix)),
         "f1": _round(macro_f1(matrix)),
         "ece": _round(calibration_error(scored)),
+        "ece_floor": _round(calibration_floor(bins)),
         "nll": _round(negative_log_likelihood(scored)),
         "per_class": per_class,
         "confusion": matrix.tolist(),
-        "reliability": reliability(scored),
+        "reliability": bins,
     }
 
 
