@@ -23,7 +23,10 @@ PARADIGMS = (
     "mamol", "mamol-paper", "lora", "lora+modality", "per-pattern", "dense", "top-k", "switch", "expert-choice", "soft-moe",
     "shared+routed", "modality-hard", "laplace", "flex", "masked-gate", "hydra", "adaptive",
 )  # fmt: skip
-OTHERS = ("head", "prompts", "full", "networks", "ensemble", "fill-zeros", "fill-mean", "fill-regression", "forest", "boosted")
+OTHERS = (
+    "head", "prompts", "full", "networks", "ensemble", "fill-zeros", "fill-mean", "fill-regression", "forest", "boosted",
+    "forest-complete", "forest-per-pattern",
+)  # fmt: skip
 KEYS = ("mean_oa", "mean_aa", "worst_oa")
 VALUE = re.compile(r"<!-- value (\S+) (\S+) (\S+) -->(.*?)<!-- end -->", re.DOTALL)
 SPARED = (
