@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import study_tables
+from study_cells import names_of
 from study_tables import Study, by_pattern, difference, loose_numbers, mean_rates, with_values
 
 
@@ -29,6 +30,11 @@ def study() -> Study:
         ("mfeat", "full", "patterns"): {2: result(99.0)},
         ("mfeat", "mamol", "unseen"): {1: result(77.0, held_out=["s1", "s2"])},
     }
+
+
+def test_every_set_and_method_has_its_place() -> None:
+    assert sorted(study_tables.SETS) == names_of("sets")
+    assert sorted((*study_tables.PARADIGMS, *study_tables.OTHERS)) == names_of("methods")
 
 
 def test_differences_are_over_shared_seeds(study: Study) -> None:
