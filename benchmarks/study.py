@@ -16,6 +16,7 @@ does not see it.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import shutil
 import sys
@@ -58,7 +59,10 @@ def backbone_of(cell: Cell, dataset: Dataset, config: Config, split: str) -> Pat
     text = json.dumps(key, default=lambda o: o.model_dump(mode="json"), sort_keys=True)
     folder = WORK / "backbones" / f"{cell.set_name}-{cell.seed}"
     made = folder.with_suffix(".key")
-    if folder.exists() and made.exists() and made.read_text(encoding="utf-8") == text:
+    if made.exists() and made.read_text(encoding="utf-8") != text:  # another pretraining: an ablation, or other defaults
+        folder = folder.with_name(f"{folder.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}")
+        made = folder.with_suffix(".key")
+    if folder.exists() and made.exists():
         return folder
     shutil.rmtree(folder, ignore_errors=True)
     pretrain_backbone(dataset, folder, TrainOptions(shared, split=split, seed=cell.seed))

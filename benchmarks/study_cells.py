@@ -73,6 +73,11 @@ def read_method(name: str) -> dict[str, Any]:
     return tomllib.loads(file.read_text(encoding="utf-8"))
 
 
+def about(ablation: str) -> str:
+    """Return what an ablation changes: the first line of its file."""
+    return (STUDY / "ablations" / f"{ablation}.toml").read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
+
+
 def names_of(kind: str) -> list[str]:
     """List the sets, the methods or the ablations that have a file."""
     return [f.stem for f in sorted((STUDY / kind).glob("*.toml"))]

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from study_cells import HERE, RESULTS, read_set
+from study_cells import HERE, RESULTS, about, names_of, read_set
 
 from mamol.evaluate.interval import Interval, mean_interval, paired_interval
 from mamol.evaluate.metrics import calibration_floor
@@ -214,15 +214,16 @@ def ablations_table(study: Study) -> str:
     """What each ablation changes, set by set: the ablated mixture minus MaMOL, paired by seed."""
     out = []
     for name in SETS:
-        found = sorted(f.stem for f in (HERE / "study" / "ablations").glob("*.toml") if (name, f.stem, "patterns") in study)
+        found = [a for a in names_of("ablations") if (name, a, "patterns") in study]
         rows = []
         for ablation in found:
             cells = [signed(difference(study, name, ablation, "mamol", k)) for k in KEYS]
             weights = trained_weights(study, name, ablation)
-            rows.append(f"| {ablation} | {len(study[name, ablation, 'patterns'])} | {weights:,} | {' | '.join(cells)} |")
+            seeds = len(study[name, ablation, "patterns"])
+            rows.append(f"| {ablation} | {about(ablation)} | {seeds} | {weights:,} | {' | '.join(cells)} |")
         if rows:
-            head = "| ablation | seeds | trained weights | mean OA | mean AA | worst OA |"
-            out += [f"### {name}", "", head, "|---|---:|---:|---:|---:|---:|", *rows, ""]
+            head = "| ablation | what | seeds | trained weights | mean OA | mean AA | worst OA |"
+            out += [f"### {name}", "", head, "|---|---|---:|---:|---:|---:|---:|", *rows, ""]
     note = "Points: the ablation minus MaMOL, paired by seed, with the 95 % interval. Below zero: the part that was changed pays."
     return "\n".join([*out, note]) if out else "No ablation has a record yet (`python benchmarks/study.py SET/ablations`)."
 
