@@ -8,9 +8,9 @@
     python benchmarks/study.py mfeat/mamol --seed 0 --validate     print the validation score only, write no record
     python benchmarks/study.py mfeat/mamol --validate --set train.distill=0.5
 
-What a cell is stands in study_cells.py. A pretrained backbone is made once per set and seed and used by every method.
-Trained networks stay in work/study/ for other protocols until they are deleted. Never tune on the test part: `--validate`
-does not see it.
+What a cell is stands in study_cells.py; multiply-adds and times come from study_speed.py. A pretrained backbone is made once
+per set and seed and used by every method. Trained networks stay in work/study/ for other protocols until they are deleted.
+Never tune on the test part: `--validate` does not see it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 from study_cells import HERE, PROTOCOLS, Cell, cells, config_of, read_method, read_set
-from torch.utils.flop_counter import FlopCounterMode
 
 from mamol.api import TrainOptions, pretrain_backbone, train_model
 from mamol.baselines.combined import Ensemble, PerPattern, hidden
@@ -36,11 +35,11 @@ from mamol.config import Config
 from mamol.data.availability import hide_at_rate, table_hash
 from mamol.data.catalog import load_dataset
 from mamol.data.dataset import Dataset, class_names, modality_names
-from mamol.data.split import Split, make_split
+from mamol.data.split import make_split
 from mamol.errors import MamolError
 from mamol.evaluate.activation import expert_activation
 from mamol.evaluate.record import make_record, read_record, write_record
-from mamol.evaluate.score import score, test_part
+from mamol.evaluate.score import score
 from mamol.files import write_text
 from mamol.modality import Predictor, patterns
 from mamol.model.checkpoint import read_run
@@ -55,7 +54,13 @@ SHOWN = ("mean_oa", "mean_aa", "worst_oa")
 def backbone_of(cell: Cell, dataset: Dataset, config: Config, split: str) -> Path:
     """Return the pretrained backbone of a set and seed, made where it is not there."""
     shared = config.model_copy(update={"tokens": config.tokens.model_copy(update={"placeholder": "none"})})
-    key = {"data": dataset.provenance, "tokens": shared.tokens, "pretrain": shared.pretrain, "backbone": shared.backbone}
+    hidden_at = {"hidden at": cell.protocol} if cell.protocol.startswith("rate-") else {}
+    key = hidden_at | {
+        "data": dataset.provenance,
+        "tokens": shared.tokens,
+        "pretrain": shared.pretrain,
+        "backbone": shared.backbone,
+    }
     text = json.dumps(key, default=lambda o: o.model_dump(mode="json"), sort_keys=True)
     folder = WORK / "backbones" / f"{cell.set_name}-{cell.seed}"
     made = folder.with_suffix(".key")
@@ -126,16 +131,6 @@ def validate_cell(cell: Cell, overrides: list[str]) -> None:
     )
 
 
-def multiply_adds(predictor: Predictor, dataset: Dataset, split: Split) -> int:
-    """Return the multiply-adds of one sample, or one pixel of a scene, with every modality there; 0 for trees."""
-    part = test_part(dataset, split)
-    batch = part.batches[0].take(slice(0, 8))
-    with FlopCounterMode(display=False) as counter:
-        predictor.predict(batch)
-    places = len(batch) if part.where[0].shape[1] == 1 else len(batch) * batch.available[batch.names()[0]][0].size
-    return round(counter.get_total_flops() / 2 / places)
-
-
 def slim(result: dict[str, Any]) -> dict[str, Any]:
     """Leave out the matrices of every pattern, nine tenths of a record; the command in it makes them again."""
     left_out = ("reliability", "confusion")
@@ -151,12 +146,13 @@ def measure_cell(cell: Cell, stem: str) -> tuple[dict[str, Any], dict[str, Any],
     """Train and score on the test part; return the configuration, the result, what the data were, and the seconds."""
     own, method = read_set(cell.set_name), read_method(cell.method)
     dataset, kind = load_dataset(own["dataset"]), str(own["split"])
-    made = None if "baseline" in method else trained_config(cell, dataset, kind, [])
-    split = make_split(dataset, kind, cell.seed, 16 if made is None else made.tokens.window_px)
+    window = 16 if "baseline" in method else config_of(cell, modality_names(dataset)).tokens.window_px
+    split = make_split(dataset, kind, cell.seed, window)
     seen, more = dataset, {}
     if cell.protocol.startswith("rate-"):
         seen, table = hide_at_rate(dataset, split, float(cell.protocol.removeprefix("rate-")), cell.seed)
         more["train_table_hash"] = table_hash(table)
+    made = None if "baseline" in method else trained_config(cell, seen, kind, [])
     started = time.monotonic()
     predictor: Predictor
     if made is None:
@@ -171,7 +167,7 @@ def measure_cell(cell: Cell, stem: str) -> tuple[dict[str, Any], dict[str, Any],
             more["held_out"] = list(made.train.held_out)
     seconds = time.monotonic() - started
     tested = "patterns" if cell.protocol == "unseen" else cell.protocol.partition("-")[0]
-    result = slim(score(predictor, dataset, split, tested)) | more | {"multiply_adds": multiply_adds(predictor, dataset, split)}
+    result = slim(score(predictor, dataset, split, tested)) | more
     if isinstance(predictor, MamolPredictor) and tested == "patterns" and len(result["patterns"]) <= MOST_PATTERNS:
         result["activation"] = expert_activation(predictor, dataset, split)
     return config, result, dataset.provenance, seconds
@@ -185,7 +181,7 @@ def run_cell(cell: Cell) -> None:
 
 
 def run_again(cell: Cell) -> None:
-    """Run one cell from nothing, and print what came beside what its record says; the record stays as it is."""
+    """Train one cell anew on its backbone and print what came beside what its record says; the record stays as it is."""
     stem = f"again {cell.stem}"
     for old in WORK.glob(f"{stem}*"):
         shutil.rmtree(old)
@@ -216,6 +212,8 @@ def main() -> None:
                 run_again(cell)
             elif not options.again and not cell.record.exists():
                 run_cell(cell)
+            elif options.cell and not options.again:
+                print(f"{cell.stem} has a record, {cell.record.relative_to(HERE.parent)}; --again runs it once more", flush=True)
         except MamolError as error:  # a long grid goes on with the next cell
             failed.append(f"{cell.command}: {error}")
     if failed:

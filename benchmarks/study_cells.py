@@ -24,6 +24,8 @@ from mamol.evaluate.score import RATES
 from mamol.modality import patterns
 
 HERE = Path(__file__).resolve().parent
+SCENES = ("bigearthnet-s1s2", "idtrees", "embedded")
+"""Sets of pixels; the others are sets of samples."""
 STUDY, RESULTS = HERE / "study", HERE / "results" / "study"
 PROTOCOLS = ("patterns", "unseen", "pixel", "degraded", *(f"rate-{r:g}" for r in RATES))
 
@@ -102,9 +104,9 @@ def budget_of(share: Mapping[str, Any], total: int, modalities: int, tied: bool)
 def config_of(cell: Cell, modalities: Sequence[str], overrides: Sequence[str] = ()) -> Config:
     """Put a cell's configuration together: the set's, then the method's, then its ranks, then its own on this set."""
     given, method = read_set(cell.set_name), read_method(cell.method)
-    base = {} if "base" not in given else load_config(given["base"]).model_dump(mode="json")
-    about = ("dataset", "split", "without", "base", "earlier", "own")
-    _update(base, {k: v for k, v in given.items() if k not in about})
+    base = read_base(given)
+    data = ("dataset", "split", "without", "base", "earlier", "own")
+    _update(base, {k: v for k, v in given.items() if k not in data})
     total = sum(load_config(None, (), base).experts.ranks(len(modalities)))
     _update(base, {k: v for k, v in method.items() if k not in ("budget", "networks")})
     if "budget" in method:
@@ -113,7 +115,14 @@ def config_of(cell: Cell, modalities: Sequence[str], overrides: Sequence[str] = 
     _update(base, given.get("own", {}).get(cell.method, {}))
     if cell.protocol == "unseen":
         _update(base, {"train": {"held_out": unseen_by(cell.seed, modalities)}})
+    if cell.protocol.startswith("rate-"):  # what is missing in training is what the rate's table hides, nothing more
+        _update(base, {"train": {"patterns": "none"}})
     return load_config(None, overrides, base)
+
+
+def read_base(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the configuration that a set starts from; {} for the defaults."""
+    return {} if "base" not in given else load_config(given["base"]).model_dump(mode="json")
 
 
 def _update(base: dict[str, Any], more: Mapping[str, Mapping[str, Any]]) -> None:
@@ -141,5 +150,18 @@ def cells(wanted: list[str], seeds: list[int], protocol: str) -> list[Cell]:
             known = f"sets {', '.join(sets)}; methods {', '.join(methods)}; ablations {', '.join(own)}"
             sys.exit(f"no such set or method: {word}; {known}")
         chosen += some
-    left_out = {s: read_set(s).get("without", []) for s in sets}
-    return [Cell(s, m, seed, protocol) for seed in seeds for s, m in dict.fromkeys(chosen) if m not in left_out[s]]
+    pairs = [(s, m) for s, m in dict.fromkeys(chosen) if fits(s, m, protocol)]
+    return [Cell(s, m, seed, protocol) for seed in seeds for s, m in pairs]
+
+
+def fits(set_name: str, method: str, protocol: str) -> bool:
+    """Tell whether a method is run on a set: ablations are written for the scene backbone, holes need pixels, and trees and
+    networks for one pattern cannot be kept from a pattern.
+    """
+    given = read_set(set_name)
+    scene_backbone = read_base(given).get("backbone", {}).get("kind", "scene") == "scene"
+    if protocol in ("pixel", "degraded") and set_name not in SCENES:
+        return False
+    if protocol == "unseen" and {"baseline", "networks"} & read_method(method).keys():
+        return False
+    return method not in given.get("without", []) and (scene_backbone or method not in names_of("ablations"))

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
-from study_tables import OTHERS, PARADIGMS, SETS, Study, by_pattern, difference, mean_rates, trained_weights
+from study_tables import OTHERS, PARADIGMS, SETS, Study, by_pattern, difference, mean_rates, multiply_adds, trained_weights
 
 from mamol.evaluate.plots import expert_activation
 
@@ -92,7 +92,7 @@ def _points(study: Study, name: str) -> dict[str, tuple[int, int, float]]:
         some = next(iter(study[name, method, "patterns"].values()))
         over = difference(study, name, method, "mamol", "mean_oa")
         if over and some.get("parameters"):
-            out[method] = (trained_weights(study, name, method), some.get("multiply_adds", 0), round(over.mean, 2))
+            out[method] = (trained_weights(study, name, method), multiply_adds(name, method), round(over.mean, 2))
     return out
 
 
@@ -131,7 +131,7 @@ def heat_map(study: Study, name: str) -> Figure:
 def cost(study: Study, name: str) -> Figure:
     """Draw mean OA over the weights that train, and over multiply-adds where every record counts them."""
     points = _points(study, name)
-    titles = ["weights that train", "multiply-adds, experts not folded"][: 2 if all(p[1] for p in points.values()) else 1]
+    titles = ["weights that train", "multiply-adds, a batch of mixed patterns"][: 2 if all(p[1] for p in points.values()) else 1]
     figure = Figure(figsize=(5.4 * len(titles), 4), layout="constrained")
     axes = figure.subplots(1, len(titles), squeeze=False)[0]
     for i, (axis, title) in enumerate(zip(axes, titles, strict=True)):

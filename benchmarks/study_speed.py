@@ -1,10 +1,14 @@
-"""How much time each paradigm of the study takes, as a ratio to LoRA of equal weights in one run.
+"""What each paradigm of the study costs: time, as a ratio to LoRA of equal weights in one run, and multiply-adds.
 
-    python benchmarks/study_speed.py                  the scene backbone on the embedded scene, one CPU thread
+    python benchmarks/study_speed.py                  times: the scene backbone on the embedded scene, one CPU thread
+    python benchmarks/study_speed.py --count          multiply-adds: every set and method, untrained networks
 
 Every round runs each method once, in turn: a training step (forward and backward pass, batch 32, a random pattern per
 sample) and a forward pass of a batch of mixed patterns and of one pattern. A ratio is the median over the rounds of a
-method's time over LoRA's in the same round, with a 95 % bootstrap interval. The record is benchmarks/speed/study/cpu.json.
+method's time over LoRA's in the same round, with a 95 % bootstrap interval. Multiply-adds are those of one sample (or one
+pixel of a scene) with every sensor there in a batch of mixed patterns, so with experts beside the frozen layers; folded for a
+known pattern, whatever a router that sees the pattern alone chose, they are those of the backbone without experts (`head`).
+The records are benchmarks/speed/study/cpu.json and multiply-adds.json.
 """
 
 from __future__ import annotations
@@ -17,7 +21,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from speed import ratio
-from study_cells import HERE, Cell, config_of, names_of, read_method
+from study_cells import HERE, Cell, config_of, fits, names_of, read_method, read_set
+from torch.utils.flop_counter import FlopCounterMode
 
 from mamol.data.catalog import load_dataset
 from mamol.data.dataset import Dataset, modality_names
@@ -60,15 +65,48 @@ def runs_of(method: str, dataset: Dataset) -> dict[str, Run]:
     return {"training step": step, "mixed patterns": forward(mixed), "one pattern": forward(one)}
 
 
+def networks() -> list[str]:
+    """List the methods that are one network."""
+    return [m for m in names_of("methods") if not {"baseline", "networks"} & read_method(m).keys()]
+
+
+def count(set_name: str) -> dict[str, int]:
+    """Return the multiply-adds of every method on a set."""
+    dataset, out = load_dataset(read_set(set_name)["dataset"]), {}
+    for method in networks():
+        if fits(set_name, method, "patterns"):
+            config = config_of(Cell(set_name, method, 0), modality_names(dataset))
+            split = make_split(dataset, read_set(set_name)["split"], 0, config.tokens.window_px)
+            ready = prepare(dataset, split, config, 0)
+            draw = ready.feed.draw(0, 8)
+            with FlopCounterMode(display=False) as counter:  # with gradients, so that nothing folds
+                ready.model.eval()(draw.values, draw.available)
+            places = draw.labels.numel() if ready.model.task == "dense" else len(draw)
+            out[method] = round(counter.get_total_flops() / 2 / places)
+    return out
+
+
+def count_all() -> None:
+    """Count and write the record."""
+    found = {}
+    for name in names_of("sets"):
+        found[name] = count(name)
+        print(name, found[name], flush=True)
+    record = {"multiply_adds": found, "environment": environment(), "command": "python benchmarks/study_speed.py --count"}
+    write_json(HERE / "speed" / "study" / "multiply-adds.json", record)
+
+
 def main() -> None:
     """Read the command line, measure, write the record."""
     parser = argparse.ArgumentParser(description="Measure the time of the study's paradigms against LoRA.")
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--count", action="store_true", help="count multiply-adds instead")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.count:
+        return count_all()
     dataset = load_dataset(SET)
-    methods = [m for m in names_of("methods") if not {"baseline", "networks"} & read_method(m).keys()]
-    runs = {m: runs_of(m, dataset) for m in methods}
+    runs = {m: runs_of(m, dataset) for m in networks()}
     times: dict[tuple[str, str], list[float]] = {}
     for i in range(options.rounds + 1):
         for method, own in runs.items():
@@ -78,7 +116,7 @@ def main() -> None:
                 if i:  # the first round warms up
                     times.setdefault((method, what), []).append(time.perf_counter() - start)
         print(f"round {i}/{options.rounds}", flush=True)
-    ratios = {m: {what: ratio(np.array(times[m, what]), np.array(times[REFERENCE, what])) for what in runs[m]} for m in methods}
+    ratios = {m: {what: ratio(np.array(times[m, what]), np.array(times[REFERENCE, what])) for what in runs[m]} for m in runs}
     result = {
         "ratios": ratios,
         "reference_ms": {w: round(1000 * float(np.median(times[REFERENCE, w])), 1) for w in runs[REFERENCE]},

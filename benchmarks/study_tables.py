@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from study_cells import HERE, RESULTS, about, names_of, read_set
@@ -28,6 +28,8 @@ OTHERS = (
     "forest-complete", "forest-per-pattern",
 )  # fmt: skip
 KEYS = ("mean_oa", "mean_aa", "worst_oa")
+LEAST = 3
+"""Seeds that an interval needs, and a method that is named as the best of the others."""
 VALUE = re.compile(r"<!-- value (\S+) (\S+) (\S+) -->(.*?)<!-- end -->", re.DOTALL)
 SPARED = (
     r"<!-- table .*?<!-- end table -->", VALUE.pattern, r"```.*?```", r"`[^`]*`", r"\]\([^)]*\)", r"\b\d{4}\.\d{5}\b",
@@ -59,10 +61,21 @@ def difference(study: Study, name: str, ours: str, theirs: str, key: str) -> Int
 
 
 def signed(found: Interval | None) -> str:
-    """Show a difference with its interval."""
+    """Show a difference with its interval; of one or two seeds there is none to show."""
     if found is None:
         return "-"
-    return f"{found.mean:+.1f} [{found.low:+.1f}, {found.high:+.1f}]" if found.n > 1 else f"{found.mean:+.1f} (1 seed)"
+    interval = f"[{found.low:+.1f}, {found.high:+.1f}]" if found.n >= LEAST else _few(found.n)
+    return f"{found.mean:+.1f} {interval}"
+
+
+def shown(values: Sequence[float]) -> str:
+    """Show a mean over seeds with half of its interval; of one or two seeds there is none to show."""
+    found = mean_interval(values)
+    return str(found) if found.n >= LEAST else f"{found.mean:.1f} {_few(found.n)}"
+
+
+def _few(seeds: int) -> str:
+    return "(1 seed)" if seeds == 1 else f"({seeds} seeds)"
 
 
 def trained_weights(study: Study, name: str, method: str) -> int:
@@ -77,30 +90,44 @@ def trained_weights(study: Study, name: str, method: str) -> int:
 
 
 def main_table(study: Study) -> str:
-    """One table a set: every method's weights, accuracy, and what MaMOL has over it."""
+    """One table a set: every method's weights, accuracy, and what MaMOL has over it on the same seeds."""
     out = []
+    heads = (
+        "seeds",
+        "trained weights",
+        "multiply-adds",
+        "mean OA",
+        "mean AA",
+        "worst OA",
+        *(f"Δ {k}" for k in ("mean OA", "mean AA", "worst OA")),
+    )
     for name in SETS:
         rows = [_row(study, name, m) for m in (*PARADIGMS, *OTHERS) if (name, m, "patterns") in study]
         if rows:
-            head = "| method | seeds | trained weights | multiply-adds | mean OA | mean AA | worst OA | MaMOL minus it, mean OA |"
-            out += [f"### {name}", "", head, "|---|---:|---:|---:|---:|---:|---:|---:|", *rows, ""]
+            out += [f"### {name}", "", f"| method | {' | '.join(heads)} |", f"|---|{'---:|' * len(heads)}", *rows, ""]
     note = (
-        "Percent over all patterns of the test part, mean ± half of the 95 % interval over the seeds; differences are paired by "
-        "seed. Multiply-adds: one sample, or one pixel of a scene, with every sensor there, experts not folded. One row again: "
-        "`python benchmarks/study.py SET/METHOD --seed N --again`. It does not show other backbones, "
-        "tuned learning rates, or longer training."
+        "Percent over all patterns of the test part, mean ± half of the 95 % interval over the seeds. Δ: MaMOL minus the method, "
+        "paired over the seeds that both have; compare methods by it, rows of unlike seeds had unlike folds. Multiply-adds: "
+        "one sample, or one pixel of a scene, with every sensor there in a batch of mixed patterns. One row again: "
+        "`python benchmarks/study.py SET/METHOD --seed N --again`. It does not show other backbones or longer training."
     )
     return "\n".join([*out, note]) if out else "No cell has a record yet (`make study`)."
 
 
 def _row(study: Study, name: str, method: str) -> str:
     runs = study[name, method, "patterns"]
-    some = next(iter(runs.values()))
-    weights = trained_weights(study, name, method)
-    cells = [str(mean_interval([r[k] for r in runs.values()])) for k in KEYS]
-    against = "" if method == "mamol" else signed(difference(study, name, "mamol", method, "mean_oa"))
-    adds = f"{some['multiply_adds']:,}" if some.get("multiply_adds") else "-"
-    return f"| {method} | {len(runs)} | {weights:,} | {adds} | {' | '.join(cells)} | {against} |"
+    cells = [shown([r[k] for r in runs.values()]) for k in KEYS]
+    cells += ["" if method == "mamol" else signed(difference(study, name, "mamol", method, k)) for k in KEYS]
+    adds = multiply_adds(name, method)
+    counts = f"{trained_weights(study, name, method):,} | {f'{adds:,}' if adds else '-'}"
+    return f"| {method} | {len(runs)} | {counts} | {' | '.join(cells)} |"
+
+
+def multiply_adds(name: str, method: str) -> int:
+    """Return the multiply-adds that study_speed.py counted; 0 for what is not one network."""
+    path = HERE / "speed" / "study" / "multiply-adds.json"
+    counted = json.loads(path.read_text(encoding="utf-8"))["multiply_adds"] if path.exists() else {}
+    return int(counted.get(name, {}).get(method, 0))
 
 
 RIVALS = {
@@ -120,8 +147,8 @@ def bars_table(study: Study) -> str:
             cells = [signed(difference(study, name, "mamol", m, key)) for m in RIVALS.values()]
             rows.append(f"| {name} | {key.replace('_oa', ' OA')} | {' | '.join(cells)} | {_best_other(study, name, key)} |")
     note = (
-        "MaMOL minus each, points, paired by seed, with the 95 % interval. The best other paradigm is the one of the highest "
-        "mean among those that have a record; with fewer seeds than MaMOL it may have been lucky."
+        "MaMOL minus each, points, paired by seed, with the 95 % interval. The best other paradigm is the one that MaMOL has the "
+        "least over, of those with three shared seeds or more: the best of many is partly the luckiest."
     )
     return "\n".join([*rows, "", note])
 
@@ -144,8 +171,8 @@ def trust_table(study: Study) -> str:
                 worst = [max(r["patterns"], key=lambda p: p["ece"]) for r in runs]
                 floors = [floor for p in worst if (floor := _floor(p)) is not None]
                 cells = [rises, flips, [p["ece"] for p in worst], floors]
-                shown = " | ".join(str(mean_interval(c)) if c else "-" for c in cells)
-                rows.append(f"| {name} | {method} | {_unseen(study, name, method)} | {shown} |")
+                figures = " | ".join(shown(c) if c else "-" for c in cells)
+                rows.append(f"| {name} | {method} | {_unseen(study, name, method)} | {figures} |")
     note = (
         "Unseen: patterns that training held out, a third of them a seed, against having seen them, paired by seed. Confidence "
         "rises: of all samples and pairs of patterns that differ by one sensor, those where taking it away makes it surer. "
@@ -162,16 +189,13 @@ def _floor(row: dict[str, Any]) -> float | None:
 
 
 def _best_other(study: Study, name: str, key: str) -> str:
-    """Name the best paradigm that is not ours, and what MaMOL has over it."""
-    means = {
-        m: mean_interval([r[key] for r in study[name, m, "patterns"].values()]).mean
-        for m in PARADIGMS
-        if m != "mamol" and (name, m, "patterns") in study
-    }
-    if not means:
+    """Name the other paradigm that MaMOL has the least over, and what it has; on shared seeds, of which there are enough."""
+    found = [(m, difference(study, name, "mamol", m, key)) for m in PARADIGMS if m != "mamol"]
+    enough = [(m, over) for m, over in found if over is not None and over.n >= LEAST]
+    if not enough:
         return "-"
-    best = max(means, key=lambda m: means[m])
-    return f"{best}: {signed(difference(study, name, 'mamol', best, key))}"
+    best, over = min(enough, key=lambda pair: pair[1].mean)
+    return f"{best}: {signed(over)}"
 
 
 def _unseen(study: Study, name: str, method: str) -> str:
@@ -224,7 +248,10 @@ def ablations_table(study: Study) -> str:
         if rows:
             head = "| ablation | what | seeds | trained weights | mean OA | mean AA | worst OA |"
             out += [f"### {name}", "", head, "|---|---|---:|---:|---:|---:|---:|", *rows, ""]
-    note = "Points: the ablation minus MaMOL, paired by seed, with the 95 % interval. Below zero: the part that was changed pays."
+    note = (
+        "Points: the ablation minus MaMOL, paired by seed, with the 95 % interval. Those that take a part out have fewer "
+        "weights, too; hold them against the column of weights. They are written for three sensors."
+    )
     return "\n".join([*out, note]) if out else "No ablation has a record yet (`python benchmarks/study.py SET/ablations`)."
 
 
@@ -334,7 +361,7 @@ def value(study: Study, name: str, method: str, key: str) -> str:
     runs = study.get((name, ours, "patterns"), {})
     if not runs or (theirs and difference(study, name, ours, theirs, key) is None):
         raise SystemExit(f"docs/study.md names {name} {method} {key}; there is no record of it.")
-    return signed(difference(study, name, ours, theirs, key)) if theirs else str(mean_interval([r[key] for r in runs.values()]))
+    return signed(difference(study, name, ours, theirs, key)) if theirs else shown([r[key] for r in runs.values()])
 
 
 def with_values(text: str, study: Study) -> str:

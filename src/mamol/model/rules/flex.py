@@ -2,8 +2,9 @@
 
     g = the k largest of softmax(W h), 0 else        L = -log softmax(W h)[pattern]
 
-The loss ties the top one to the observed combination. Its learned bank for the missing is tokens.placeholder =
-"learned". Needs an expert for every pattern.
+The loss ties the top one to the observed combination: without router.balance nothing does. Its learned bank for the missing
+is tokens.placeholder = "learned", one token a modality whatever else is there; there it is one for each observed combination.
+Needs an expert for every pattern.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """One expert and one score a modality, the missing ones left out of the softmax: SimMLM (2507.19264).
 
 g = softmax(W h / T  with -inf where a_m = 0)
+
+Here an expert is a low-rank correction of every token; there it is an encoder of its own modality.
 """
 
 from __future__ import annotations
