@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mamol.config import Config
+from mamol.config import Config, MixtureConfig
 from mamol.configs import load_config
 from mamol.evaluate.score import RATES
 from mamol.modality import patterns
@@ -85,8 +85,9 @@ def names_of(kind: str) -> list[str]:
     return [f.stem for f in sorted((STUDY / kind).glob("*.toml"))]
 
 
-def budget_of(share: Mapping[str, Any], total: int, modalities: int, tied: bool) -> dict[str, Any]:
-    """Share out the rank of the set's own mixture, `total`, over the experts that a method has."""
+def budget_of(share: Mapping[str, Any], own: MixtureConfig, modalities: int, tied: bool) -> dict[str, Any]:
+    """Share out the rank of the set's own mixture over the experts that a method has, all at its shared expert's scale."""
+    total = sum(own.ranks(modalities))
     counts = {"patterns": 2**modalities - 1, "modalities": modalities}
     n = counts.get(share.get("experts", 0), share.get("experts", 0))
     dynamic = total * share.get("dynamic", 0.0)
@@ -97,7 +98,7 @@ def budget_of(share: Mapping[str, Any], total: int, modalities: int, tied: bool)
         "specific_rank": round(total * share.get("specific", 0.0) / modalities),
         "dynamic_rank": max(1, round(each)) if n else 0,
         "n_dynamic": n,
-        "scale": 1.0,
+        "scale": own.scale or own.alpha / own.shared_rank,
     }
 
 
@@ -107,11 +108,11 @@ def config_of(cell: Cell, modalities: Sequence[str], overrides: Sequence[str] = 
     base = read_base(given)
     data = ("dataset", "split", "without", "base", "earlier", "own")
     _update(base, {k: v for k, v in given.items() if k not in data})
-    total = sum(load_config(None, (), base).experts.ranks(len(modalities)))
+    own = load_config(None, (), base).experts
     _update(base, {k: v for k, v in method.items() if k not in ("budget", "networks")})
     if "budget" in method:
         tied = bool(method.get("experts", {}).get("tied", False))
-        _update(base, {"experts": budget_of(method["budget"], total, len(modalities), tied)})
+        _update(base, {"experts": budget_of(method["budget"], own, len(modalities), tied)})
     _update(base, given.get("own", {}).get(cell.method, {}))
     if cell.protocol == "unseen":
         _update(base, {"train": {"held_out": unseen_by(cell.seed, modalities)}})

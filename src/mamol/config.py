@@ -154,6 +154,8 @@ class ExpertConfig(MixtureConfig):
     projection: bool = False
     """GELU and a dense projection after the sum of experts, as the paper's code; only with targets = ["ffn"]."""
     path: Literal["auto", "low-rank", "folded"] = "auto"
+    scale: float = Field(4.0, ge=0, allow_inf_nan=False)
+    """The same scale for every expert; 0 takes alpha / r, as the paper's code."""
 
 
 class RouterConfig(Section):

@@ -31,7 +31,7 @@ def test_every_paradigm_has_the_rank_of_the_default_mixture(method: str) -> None
         assert theirs.rows(3) + sum(theirs.ranks(3)) == pytest.approx(2 * total, abs=3)
     else:
         assert sum(theirs.ranks(3)) == pytest.approx(total, abs=3)
-    assert set(scales(theirs)) == {1.0}
+    assert set(scales(theirs)) == {4.0}
 
 
 @pytest.mark.parametrize("set_name", names_of("sets"))

@@ -14,7 +14,7 @@ TARGETS = ["q", "v", "fc1", "fc2"]
 @pytest.fixture
 def bank() -> ExpertBank:
     torch.manual_seed(0)
-    bank = ExpertBank(5, 7, ranks=[3, 1, 2], config=tiny_config(experts={"alpha": 6.0}).experts)
+    bank = ExpertBank(5, 7, ranks=[3, 1, 2], config=tiny_config(experts={"alpha": 6.0, "scale": 0.0}).experts)
     nn.init.normal_(bank.B)
     return bank
 
