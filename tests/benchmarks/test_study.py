@@ -1,0 +1,82 @@
+"""A cell trains, is scored and leaves one record; a grid goes on after a cell that fails; a record can be checked."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import study
+import study_cells
+from study_cells import Cell
+
+from made import made_scene, tiny_config
+from mamol.config import Config
+from mamol.errors import ConfigError
+
+Grid = Callable[..., str]
+
+
+@pytest.fixture
+def grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Grid:
+    """Run the study's command on a made scene with tiny settings, its files in a folder of their own."""
+
+    def settings(cell: Cell, modalities: object, overrides: object = ()) -> Config:
+        if cell.method == "dense":
+            raise ConfigError("no such thing.")
+        return tiny_config(experts={"n_dynamic": 0} if cell.method == "lora" else {}, train={"steps": 4, "eval_every": 2})
+
+    monkeypatch.setattr(study, "config_of", settings)
+    monkeypatch.setattr(study, "load_dataset", lambda name: made_scene())
+    monkeypatch.setattr(study, "WORK", tmp_path / "work")
+    monkeypatch.setattr(study_cells, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(study, "HERE", tmp_path / "here")
+    (tmp_path / "results").mkdir()
+
+    def run(*words: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["study.py", *words, "--seed", "0"])
+        study.main()
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_one_cell_one_record(grid: Grid, tmp_path: Path) -> None:
+    assert "embedded--mamol--patterns--0: mean_oa" in grid("embedded/mamol")
+    record = tmp_path / "results" / "embedded--mamol--patterns--0.json"
+    tree, before = json.loads(record.read_text()), record.read_bytes()
+    assert tree["command"] == "python benchmarks/study.py embedded/mamol --seed 0"
+    assert tree["config"]["backbone"]["path"] == ""
+    assert len(tree["result"]["patterns"]) == len(tree["result"]["activation"]["patterns"]) == 7
+    assert "confusion" not in tree["result"]["patterns"][0]
+    assert "has a record" in grid("embedded/mamol")
+    again = grid("embedded/mamol", "--again")
+    mean = f"{tree['result']['mean_oa']:.2f}"
+    assert f"mean_oa {mean}, again {mean}" in again
+    assert record.read_bytes() == before
+    assert [f.name for f in (tmp_path / "work").iterdir() if "again" in f.name] == []
+
+
+def test_methods_share_a_backbone_and_protocols_a_network(grid: Grid, tmp_path: Path) -> None:
+    grid("embedded/mamol", "embedded/lora")
+    assert sorted(f.name for f in (tmp_path / "work" / "backbones").iterdir()) == ["embedded-0", "embedded-0.key"]
+    run = tmp_path / "work" / "embedded--lora--patterns--0" / "mamol.json"
+    trained = run.stat().st_mtime_ns
+    grid("embedded/lora", "--protocol", "degraded")
+    assert run.stat().st_mtime_ns == trained
+    tree = json.loads((tmp_path / "results" / "embedded--lora--degraded--0.json").read_text())
+    assert {row["kind"] for row in tree["result"]["rows"]} == {"noise", "bias", "shift"}
+
+
+def test_a_cell_that_fails_does_not_stop_the_grid(grid: Grid, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"study\.py embedded/dense --seed 0: no such thing"):
+        grid("embedded/dense", "embedded/lora")
+    assert [f.name for f in (tmp_path / "results").iterdir()] == ["embedded--lora--patterns--0.json"]
+
+
+def test_validation_writes_no_record(grid: Grid, tmp_path: Path) -> None:
+    assert "embedded/lora 0 : " in grid("embedded/lora", "--validate")
+    assert list((tmp_path / "results").iterdir()) == []
+    assert [f.name for f in (tmp_path / "work").iterdir()] == ["backbones"]
