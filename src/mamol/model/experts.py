@@ -1,6 +1,6 @@
 """The mixture of LoRA experts beside a frozen transformer.
 
-             x ──┬────────► frozen W ────────┬──► y        y = W x + sum_e g_e (alpha / r_e) B_e A_e x
+             x ──┬────────► frozen W ────────┬──► y        y = W x + sum_e g_e s_e B_e A_e x
                  │   A_1 ─► g_1 ─► B_1       │
                  └─► ...                     ┘             g from router.py: shared | specific | dynamic
                      A_E ─► g_E ─► B_E
@@ -9,7 +9,9 @@ All A of a place are stacked into one (R, d_in) matrix and all B into one (d_out
 products however many experts it has; a gate scales the columns of its expert. Where the gates depend on the pattern
 alone, the mixture is a change of the weight, and a known pattern costs exactly the frozen layer:
 
-    W(p) = W + B diag(g(p) alpha / r) A                                                          (METHOD 3, "fold")
+    W(p) = W + B diag(g(p) s) A                                                                  (METHOD 3, "fold")
+
+s_e is one scale for all experts (ours), or alpha / r_e.
 
 Source: arXiv 2511.11460; METHOD.md sections 2, 3. Ours: beside single Linear layers too; B starts at zero, so an
 untrained mixture changes nothing. Gates are an argument: nothing here remembers a batch.
