@@ -321,7 +321,7 @@ def faults_table(study: Study) -> str:
         methods = [m for m in (*PARADIGMS, *OTHERS) if (name, m, protocol) in study]
         if methods:
             steps = {m: _by_step(study[name, m, protocol]) for m in methods}
-            counts = " | ".join(f"{m} ({len(study[name, m, protocol])} seeds)" for m in methods)
+            counts = " | ".join(f"{m} {_few(len(study[name, m, protocol]))}" for m in methods)
             out += [f"### {name}: {protocol}", "", f"| what | {counts} |", f"|---|{'---:|' * len(methods)}"]
             out += [f"| {what} | {' | '.join(steps[m][what] for m in methods)} |" for what in steps[methods[0]]] + [""]
     note = (
