@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
-from study_tables import OTHERS, PARADIGMS, SETS, Study, by_pattern, difference, mean_rates, multiply_adds, trained_weights
+from study_tables import METHODS, SETS, Study, by_pattern, difference, mean_rates, multiply_adds, trained_weights
 
 from mamol.evaluate.plots import expert_activation
 
@@ -82,7 +82,7 @@ def fingerprint(study: Study, kind: str, name: str) -> str:
 
 def _methods(study: Study, name: str) -> list[str]:
     """List the methods that share a seed with MaMOL, MaMOL first; none where it has no record."""
-    return [m for m in (*PARADIGMS, *OTHERS) if difference(study, name, m, "mamol", "mean_oa")]
+    return [m for m in METHODS if difference(study, name, m, "mamol", "mean_oa")]
 
 
 def _points(study: Study, name: str) -> dict[str, tuple[int, int, float]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 from study_cells import HERE, RESULTS, about, names_of, read_set
@@ -27,6 +28,7 @@ OTHERS = (
     "head", "prompts", "full", "networks", "ensemble", "fill-zeros", "fill-mean", "fill-regression", "forest", "boosted",
     "forest-complete", "forest-per-pattern",
 )  # fmt: skip
+METHODS = (*PARADIGMS, *OTHERS)
 KEYS = ("mean_oa", "mean_aa", "worst_oa")
 LEAST = 3
 """Seeds that an interval needs, and a method that is named as the best of the others."""
@@ -102,7 +104,7 @@ def main_table(study: Study) -> str:
         *(f"Δ {k}" for k in ("mean OA", "mean AA", "worst OA")),
     )
     for name in SETS:
-        rows = [_row(study, name, m) for m in (*PARADIGMS, *OTHERS) if (name, m, "patterns") in study]
+        rows = [_row(study, name, m) for m in METHODS if (name, m, "patterns") in study]
         if rows:
             out += [f"### {name}", "", f"| method | {' | '.join(heads)} |", f"|---|{'---:|' * len(heads)}", *rows, ""]
     note = (
@@ -125,9 +127,14 @@ def _row(study: Study, name: str, method: str) -> str:
 
 def multiply_adds(name: str, method: str) -> int:
     """Return the multiply-adds that study_speed.py counted; 0 for what is not one network."""
+    return int(_counted().get(name, {}).get(method, 0))
+
+
+@cache
+def _counted() -> dict[str, dict[str, int]]:
     path = HERE / "speed" / "study" / "multiply-adds.json"
-    counted = json.loads(path.read_text(encoding="utf-8"))["multiply_adds"] if path.exists() else {}
-    return int(counted.get(name, {}).get(method, 0))
+    found: dict[str, dict[str, int]] = json.loads(path.read_text(encoding="utf-8"))["multiply_adds"] if path.exists() else {}
+    return found
 
 
 FRONT = {
@@ -318,7 +325,7 @@ def faults_table(study: Study) -> str:
     """OA with a hole in one sensor, or with one sensor worse, mean over the sensors."""
     out = []
     for protocol, name in ((p, s) for p in ("pixel", "degraded") for s in SETS):
-        methods = [m for m in (*PARADIGMS, *OTHERS) if (name, m, protocol) in study]
+        methods = [m for m in METHODS if (name, m, protocol) in study]
         if methods:
             steps = {m: _by_step(study[name, m, protocol]) for m in methods}
             counts = " | ".join(f"{m} {_few(len(study[name, m, protocol]))}" for m in methods)
@@ -353,7 +360,7 @@ def time_table(study: Study) -> str:
     if not path.exists():
         return "The times have no record yet (`python benchmarks/study_speed.py`)."
     record = json.loads(path.read_text(encoding="utf-8"))
-    order = [m for m in (*PARADIGMS, *OTHERS) if m in record["ratios"]]
+    order = [m for m in METHODS if m in record["ratios"]]
     kinds = list(record["ratios"][order[0]])
     rows = [f"| time / LoRA's | {' | '.join(kinds)} |", f"|---|{'---:|' * len(kinds)}"]
     for method in order:

@@ -34,7 +34,7 @@ def study() -> Study:
 
 def test_every_set_and_method_has_its_place() -> None:
     assert sorted(study_tables.SETS) == names_of("sets")
-    assert sorted((*study_tables.PARADIGMS, *study_tables.OTHERS)) == sorted(names_of("methods"))
+    assert sorted(study_tables.METHODS) == sorted(names_of("methods"))
 
 
 def test_differences_are_over_shared_seeds(study: Study) -> None:
