@@ -116,6 +116,13 @@ def test_a_pickle_is_not_opened(run: Path) -> None:
         load_run(run)
 
 
+def test_a_run_of_before_the_scale_was_a_setting_keeps_alpha_over_r(run: Path) -> None:
+    config = json.loads((run / "mamol.json").read_text())["config"]
+    assert config["experts"].pop("scale") == 4.0
+    change(run, config=config)
+    assert read_run(run).config.experts.scale == 0.0
+
+
 def test_the_document_says_what_was_trained(scene_run: Trained) -> None:
     document = read_run(scene_run.run)
     assert document.dataset == "made"
