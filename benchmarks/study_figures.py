@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
-from study_tables import METHODS, SETS, Study, by_pattern, difference, mean_rates, multiply_adds, trained_weights
+from study_records import METHODS, SETS, Study, by_pattern, difference, mean_rates, multiply_adds, trained_weights
 
 from mamol.evaluate.plots import expert_activation
 

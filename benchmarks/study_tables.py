@@ -1,94 +1,31 @@
-"""What docs/study.md says, from the study's records: tables, single figures in prose, and pictures.
-
-Tables stand between `<!-- table NAME -->` and `<!-- end table -->` as everywhere (table.py). A figure in prose stands between
-`<!-- value SET METHOD KEY -->` and `<!-- end -->`; KEY is mean_oa, mean_aa, worst_oa, ... or, with two methods joined by two
-hyphens ("mamol--lora"), their paired difference. Outside of these docs/study.md may hold no number with a decimal point.
-"""
+"""The tables of docs/study.md and the README's, from the study's records; table.py puts them where they belong."""
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Callable
 from typing import Any
 
-from study_cells import HERE, RESULTS, about, names_of, read_set
+from study_cells import HERE, about, names_of
+from study_records import (
+    KEYS,
+    LEAST,
+    METHODS,
+    PARADIGMS,
+    SETS,
+    Runs,
+    Study,
+    difference,
+    mean_rates,
+    multiply_adds,
+    seeds_of,
+    shown,
+    signed,
+    trained_weights,
+)
 
-from mamol.evaluate.interval import Interval, mean_interval, paired_interval
+from mamol.evaluate.interval import paired_interval
 from mamol.evaluate.metrics import calibration_floor
-from mamol.evaluate.report import pattern_name
-
-SETS = ("worldcereal-canada", "worldcereal-galileo", "mfeat", "idtrees", "bigearthnet-s1s2", "fashion-products", "embedded")
-PARADIGMS = (
-    "mamol", "mamol-paper", "lora", "lora+modality", "per-pattern", "dense", "top-k", "switch", "expert-choice", "soft-moe",
-    "shared+routed", "modality-hard", "laplace", "flex", "masked-gate", "hydra", "adaptive",
-)  # fmt: skip
-OTHERS = (
-    "head", "prompts", "full", "networks", "ensemble", "fill-zeros", "fill-mean", "fill-regression", "forest", "boosted",
-    "forest-complete", "forest-per-pattern",
-)  # fmt: skip
-METHODS = (*PARADIGMS, *OTHERS)
-KEYS = ("mean_oa", "mean_aa", "worst_oa")
-LEAST = 3
-"""Seeds that an interval needs, and a method that is named as the best of the others."""
-VALUE = re.compile(r"<!-- value (\S+) (\S+) (\S+) -->(.*?)<!-- end -->", re.DOTALL)
-SPARED = (
-    r"<!-- table .*?<!-- end table -->", VALUE.pattern, r"```.*?```", r"`[^`]*`", r"\]\([^)]*\)", r"\b\d{4}\.\d{5}\b",
-)  # fmt: skip
-"""Where docs/study.md may hold numbers with a decimal point: from records, in code, in links, names of papers."""
-Runs = dict[int, dict[str, Any]]
-Study = dict[tuple[str, str, str], Runs]
-
-
-def read_study() -> Study:
-    """Read every record: (set, method, protocol) -> seed -> its result; those that run.py made before count."""
-    stems = {path: path.stem.split("--") for path in sorted(RESULTS.glob("*.json"))}
-    for name in SETS:
-        if earlier := read_set(name).get("earlier"):
-            for path in sorted((HERE / "results").glob(f"{earlier}-*-block-*.json")):
-                method, _, seed = path.stem.removeprefix(f"{earlier}-").rpartition("-block-")
-                stems[path] = [name, method, "patterns", seed]
-    out: Study = {}
-    for path, (name, method, protocol, seed) in stems.items():
-        out.setdefault((name, method, protocol), {})[int(seed)] = json.loads(path.read_text(encoding="utf-8"))["result"]
-    return out
-
-
-def difference(study: Study, name: str, ours: str, theirs: str, key: str) -> Interval | None:
-    """Return the paired difference of two methods over the seeds that both have; None without any."""
-    a, b = (study.get((name, m, "patterns"), {}) for m in (ours, theirs))
-    seeds = sorted(set(a) & set(b))
-    return paired_interval([a[s][key] for s in seeds], [b[s][key] for s in seeds]) if seeds else None
-
-
-def signed(found: Interval | None) -> str:
-    """Show a difference with its interval; of one or two seeds there is none to show."""
-    if found is None:
-        return "-"
-    interval = f"[{found.low:+.1f}, {found.high:+.1f}]" if found.n >= LEAST else _few(found.n)
-    return f"{found.mean:+.1f} {interval}"
-
-
-def shown(values: Sequence[float]) -> str:
-    """Show a mean over seeds with half of its interval; of one or two seeds there is none to show."""
-    found = mean_interval(values)
-    return str(found) if found.n >= LEAST else f"{found.mean:.1f} {_few(found.n)}"
-
-
-def _few(seeds: int) -> str:
-    return "(1 seed)" if seeds == 1 else f"({seeds} seeds)"
-
-
-def trained_weights(study: Study, name: str, method: str) -> int:
-    """Count the weights that train; 0 for trees."""
-    counts = next(iter(study[name, method, "patterns"].values())).get("parameters", {})
-    own = sum(v for k, v in counts.items() if k != "frozen")
-    if method != "full" or counts.get("backbone"):
-        return own
-    # Records of before the backbone's weights were counted: what a head alone leaves frozen, a whole network trains.
-    head = study.get((name, "head", "patterns"), {})
-    return own + (next(iter(head.values()))["parameters"]["frozen"] if head else 0)
 
 
 def main_table(study: Study) -> str:
@@ -123,18 +60,6 @@ def _row(study: Study, name: str, method: str) -> str:
     adds = multiply_adds(name, method)
     counts = f"{trained_weights(study, name, method):,} | {f'{adds:,}' if adds else '-'}"
     return f"| {method} | {len(runs)} | {counts} | {' | '.join(cells)} |"
-
-
-def multiply_adds(name: str, method: str) -> int:
-    """Return the multiply-adds that study_speed.py counted; 0 for what is not one network."""
-    return int(_counted().get(name, {}).get(method, 0))
-
-
-@cache
-def _counted() -> dict[str, dict[str, int]]:
-    path = HERE / "speed" / "study" / "multiply-adds.json"
-    found: dict[str, dict[str, int]] = json.loads(path.read_text(encoding="utf-8"))["multiply_adds"] if path.exists() else {}
-    return found
 
 
 FRONT = {
@@ -241,29 +166,6 @@ def _mean_oa(result: dict[str, Any], chosen: set[str]) -> float:
     return sum(found) / len(found)
 
 
-def by_pattern(study: Study, name: str, methods: list[str]) -> tuple[list[str], list[list[float]]]:
-    """Return the columns' labels, and MaMOL's mean OA followed by every other method's minus MaMOL's on the same seeds.
-
-    A column is a pattern; of sets with more than seven, all patterns of as many modalities.
-    """
-    ours = study[name, "mamol", "patterns"]
-    some = next(iter(ours.values()))["patterns"]
-    groups: dict[str, list[int]] = {}
-    for i, row in enumerate(some):
-        label = pattern_name(row["present"]) if len(some) <= 7 else f"{len(row['present'])} of {len(some[0]['present'])}"
-        groups.setdefault(label, []).append(i)
-
-    def means(runs: Runs, seeds: list[int]) -> list[float]:
-        return [sum(runs[s]["patterns"][i]["oa"] for s in seeds for i in g) / (len(seeds) * len(g)) for g in groups.values()]
-
-    rows = [[round(v, 2) for v in means(ours, sorted(ours))]]
-    for method in methods[1:]:
-        theirs = study[name, method, "patterns"]
-        seeds = sorted(set(ours) & set(theirs))
-        rows.append([round(a - b, 2) for a, b in zip(means(theirs, seeds), means(ours, seeds), strict=True)])
-    return list(groups), rows
-
-
 def ablations_table(study: Study) -> str:
     """What each ablation changes, set by set: the ablated mixture minus MaMOL, paired by seed."""
     out = []
@@ -283,17 +185,6 @@ def ablations_table(study: Study) -> str:
         "weights, too; hold them against the column of weights. They are written for three sensors."
     )
     return "\n".join([*out, note]) if out else "No ablation has a record yet (`python benchmarks/study.py SET/ablations`)."
-
-
-def mean_rates(study: Study, name: str) -> dict[tuple[str, str], list[tuple[float, float]]]:
-    """Return (method, rate of training) -> (rate of the test, mean OA over seeds), all modalities going missing alike."""
-    out: dict[tuple[str, str], list[tuple[float, float]]] = {}
-    for method, protocol in sorted((m, p) for s, m, p in study if s == name and p.startswith("rate-")):
-        at: dict[float, list[float]] = {}
-        for row in (r for result in study[name, method, protocol].values() for r in result["rates"] if r["kind"] == "both"):
-            at.setdefault(row["rate"], []).append(row["oa"])
-        out[method, protocol.removeprefix("rate-")] = [(rate, round(sum(v) / len(v), 2)) for rate, v in at.items()]
-    return out
 
 
 def rates_table(study: Study) -> str:
@@ -328,7 +219,7 @@ def faults_table(study: Study) -> str:
         methods = [m for m in METHODS if (name, m, protocol) in study]
         if methods:
             steps = {m: _by_step(study[name, m, protocol]) for m in methods}
-            counts = " | ".join(f"{m} {_few(len(study[name, m, protocol]))}" for m in methods)
+            counts = " | ".join(f"{m} {seeds_of(len(study[name, m, protocol]))}" for m in methods)
             out += [f"### {name}: {protocol}", "", f"| what | {counts} |", f"|---|{'---:|' * len(methods)}"]
             out += [f"| {what} | {' | '.join(steps[m][what] for m in methods)} |" for what in steps[methods[0]]] + [""]
     note = (
@@ -384,24 +275,3 @@ STUDY_TABLES: dict[str, Callable[[Study], str]] = {
     "study_ablations": ablations_table,
     "study_rates": rates_table,
 }
-
-
-def value(study: Study, name: str, method: str, key: str) -> str:
-    """Return a figure for prose: a method's, or the difference of "a--b"; raises SystemExit if there is no record."""
-    ours, _, theirs = method.partition("--")
-    runs = study.get((name, ours, "patterns"), {})
-    if not runs or (theirs and difference(study, name, ours, theirs, key) is None):
-        raise SystemExit(f"docs/study.md names {name} {method} {key}; there is no record of it.")
-    return signed(difference(study, name, ours, theirs, key)) if theirs else shown([r[key] for r in runs.values()])
-
-
-def with_values(text: str, study: Study) -> str:
-    """Return a document with its figures in prose made anew."""
-    return VALUE.sub(lambda m: f"<!-- value {m[1]} {m[2]} {m[3]} -->{value(study, m[1], m[2], m[3])}<!-- end -->", text)
-
-
-def loose_numbers(text: str) -> list[str]:
-    """List the numbers with a decimal point that come from no record: outside of tables, values, code and links."""
-    for pattern in SPARED:
-        text = re.sub(pattern, "", text, flags=re.DOTALL)
-    return re.findall(r"\d+\.\d+", text)

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from study_figures import draw_pictures, links, stale_pictures
-from study_tables import STUDY_TABLES, Study, loose_numbers, read_study, with_values
+from study_prose import loose_numbers, with_values
+from study_records import Study, read_study
+from study_tables import STUDY_TABLES
 
 from mamol.evaluate.interval import mean_interval, paired_interval
 from mamol.evaluate.record import read_record

@@ -1,11 +1,12 @@
-"""Every record of the study is what its command makes today: its settings are those of its cell."""
+"""Every record of the study is what its command makes today, and methods are compared over the seeds that they share."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from typing import Any
 
-from study_cells import RESULTS, Cell, config_of, read_method
+from study_cells import RESULTS, Cell, config_of, names_of, read_method
+from study_records import METHODS, SETS, Study, by_pattern, difference, mean_rates
 
 from mamol.baselines.forest import ForestSettings
 from mamol.config import Config, ExpertConfig
@@ -44,3 +45,30 @@ def test_records_have_the_settings_of_their_cells() -> None:
         if not same or record["command"] != cell.command:
             wrong.append(path.name)
     assert wrong == [], "made with other settings than their cells have now: take them out and run them again"
+
+
+def test_every_set_and_method_has_its_place() -> None:
+    assert sorted(SETS) == names_of("sets")
+    assert sorted(METHODS) == sorted(names_of("methods"))
+
+
+def test_differences_are_over_shared_seeds(study: Study) -> None:
+    found = difference(study, "mfeat", "mamol", "lora", "mean_oa")
+    assert found is not None
+    assert (found.mean, found.n) == (2.0, 1)
+    assert difference(study, "mfeat", "mamol", "full", "mean_oa") is None
+
+
+def test_heat_maps_are_over_shared_seeds(study: Study) -> None:
+    labels, rows = by_pattern(study, "mfeat", ["mamol", "lora"])
+    assert labels == ["s1+s2", "s1", "s2"]
+    assert rows == [[70.0, 71.0, 72.0], [-2.0, -2.0, -2.0]]
+
+
+def test_rates_average_the_seeds_of_one_rate_of_training() -> None:
+    def run(oa: float) -> dict[str, Any]:
+        kinds = [{"kind": kind, "rate": rate, "oa": oa - rate} for kind in ("s1", "both") for rate in (0.0, 0.5)]
+        return {"rates": [*kinds[:2], *({**k, "oa": k["oa"] + 10} for k in kinds[2:])]}
+
+    found = mean_rates({("mfeat", "lora", "rate-0.3"): {0: run(60.0), 1: run(62.0)}}, "mfeat")
+    assert found == {("lora", "0.3"): [(0.0, 71.0), (0.5, 70.5)]}

@@ -1,0 +1,39 @@
+"""Figures in the prose of docs/study.md, from the study's records.
+
+A figure stands between `<!-- value SET METHOD KEY -->` and `<!-- end -->`; KEY is mean_oa, mean_aa, worst_oa, ... or, with two
+methods joined by two hyphens ("mamol--lora"), their paired difference. Elsewhere docs/study.md may hold no number with a decimal
+point, but for tables, code and links.
+"""
+
+from __future__ import annotations
+
+import re
+
+from study_records import Study, difference, shown, signed
+
+VALUE = re.compile(r"<!-- value (\S+) (\S+) (\S+) -->(.*?)<!-- end -->", re.DOTALL)
+SPARED = (
+    r"<!-- table .*?<!-- end table -->", VALUE.pattern, r"```.*?```", r"`[^`]*`", r"\]\([^)]*\)", r"\b\d{4}\.\d{5}\b",
+)  # fmt: skip
+"""Where docs/study.md may hold numbers with a decimal point: from records, in code, in links, names of papers."""
+
+
+def value(study: Study, name: str, method: str, key: str) -> str:
+    """Return a figure for prose: a method's, or the difference of "a--b"; raises SystemExit if there is no record."""
+    ours, _, theirs = method.partition("--")
+    runs = study.get((name, ours, "patterns"), {})
+    if not runs or (theirs and difference(study, name, ours, theirs, key) is None):
+        raise SystemExit(f"docs/study.md names {name} {method} {key}; there is no record of it.")
+    return signed(difference(study, name, ours, theirs, key)) if theirs else shown([r[key] for r in runs.values()])
+
+
+def with_values(text: str, study: Study) -> str:
+    """Return a document with its figures in prose made anew."""
+    return VALUE.sub(lambda m: f"<!-- value {m[1]} {m[2]} {m[3]} -->{value(study, m[1], m[2], m[3])}<!-- end -->", text)
+
+
+def loose_numbers(text: str) -> list[str]:
+    """List the numbers with a decimal point that come from no record: outside of tables, values, code and links."""
+    for pattern in SPARED:
+        text = re.sub(pattern, "", text, flags=re.DOTALL)
+    return re.findall(r"\d+\.\d+", text)

@@ -1,0 +1,15 @@
+"""A figure in prose comes from a record; one without is refused."""
+
+from __future__ import annotations
+
+import pytest
+from study_prose import loose_numbers, with_values
+from study_records import Study
+
+
+def test_figures_in_prose_come_from_records(study: Study) -> None:
+    text = "ahead by <!-- value mfeat mamol--lora worst_oa -->?<!-- end --> points"
+    assert with_values(text, study) == "ahead by <!-- value mfeat mamol--lora worst_oa -->+2.0 (1 seed)<!-- end --> points"
+    with pytest.raises(SystemExit, match="names mfeat mamol--full worst_oa; there is no record"):
+        with_values(text.replace("lora", "full"), study)
+    assert loose_numbers(f"{text}, `1.5` of 2405.00361, and 7.3 more") == ["7.3"]
