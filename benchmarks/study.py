@@ -8,6 +8,7 @@
     python benchmarks/study.py mfeat/mamol --seed 0 --validate     print the validation score only, write no record
     python benchmarks/study.py mfeat/mamol --validate --set train.distill=0.5
 
+Several processes may run the same command side by side, one a core: each takes the next cell that no other has.
 What a cell is stands in study_cells.py; multiply-adds and times come from study_speed.py. A pretrained backbone is made once
 per set and seed and used by every method. Trained networks stay in work/study/ for other protocols until they are deleted.
 Never tune on the test part: `--validate` does not see it.
@@ -25,6 +26,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from study_cells import HERE, PROTOCOLS, Cell, cells, config_of, read_method, read_set
 
 from mamol.api import TrainOptions, pretrain_backbone, train_model
@@ -67,11 +69,11 @@ def backbone_of(cell: Cell, dataset: Dataset, config: Config, split: str) -> Pat
     if made.exists() and made.read_text(encoding="utf-8") != text:  # another pretraining: an ablation, or other defaults
         folder = folder.with_name(f"{folder.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}")
         made = folder.with_suffix(".key")
-    if folder.exists() and made.exists():
-        return folder
-    shutil.rmtree(folder, ignore_errors=True)
-    pretrain_backbone(dataset, folder, TrainOptions(shared, split=split, seed=cell.seed))
-    write_text(made, text)
+    with locked(f"backbone {folder.name}", wait=True):
+        if not (folder.exists() and made.exists()):
+            shutil.rmtree(folder, ignore_errors=True)
+            pretrain_backbone(dataset, folder, TrainOptions(shared, split=split, seed=cell.seed))
+            write_text(made, text)
     return folder
 
 
@@ -191,6 +193,24 @@ def run_again(cell: Cell) -> None:
     print(f"{cell.stem}: " + ", ".join(f"{k} {before[k]:.2f}, again {now[k]:.2f}" for k in SHOWN), flush=True)
 
 
+def locked(name: str, wait: bool) -> FileLock:
+    """Return the lock of a network or a backbone, which dies with its process: many may fill one grid side by side."""
+    (WORK / "locks").mkdir(parents=True, exist_ok=True)
+    return FileLock(WORK / "locks" / name.replace("/", "_"), blocking=wait)
+
+
+def take(cell: Cell, options: argparse.Namespace) -> None:
+    """Do with one cell what the command line says."""
+    if options.validate:
+        validate_cell(cell, options.overrides)
+    elif options.again and cell.record.exists():
+        run_again(cell)
+    elif not options.again and not cell.record.exists():
+        run_cell(cell)
+    elif options.cell and not options.again:
+        print(f"{cell.stem} has a record, {cell.record.relative_to(HERE.parent)}; --again runs it once more", flush=True)
+
+
 def main() -> None:
     """Read the command line and run."""
     parser = argparse.ArgumentParser(description="Run the cells of the study that have no record yet.")
@@ -206,14 +226,10 @@ def main() -> None:
     failed = []
     for cell in cells(options.cell, options.seed or list(range(5)), options.protocol):
         try:
-            if options.validate:
-                validate_cell(cell, options.overrides)
-            elif options.again and cell.record.exists():
-                run_again(cell)
-            elif not options.again and not cell.record.exists():
-                run_cell(cell)
-            elif options.cell and not options.again:
-                print(f"{cell.stem} has a record, {cell.record.relative_to(HERE.parent)}; --again runs it once more", flush=True)
+            with locked(cell.run, wait=False):
+                take(cell, options)
+        except Timeout:
+            print(f"{cell.stem} is being run by another process", flush=True)
         except MamolError as error:  # a long grid goes on with the next cell
             failed.append(f"{cell.command}: {error}")
     if failed:

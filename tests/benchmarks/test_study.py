@@ -76,7 +76,14 @@ def test_a_cell_that_fails_does_not_stop_the_grid(grid: Grid, tmp_path: Path) ->
     assert [f.name for f in (tmp_path / "results").iterdir()] == ["embedded--lora--patterns--0.json"]
 
 
+def test_a_cell_is_run_by_one_process(grid: Grid, tmp_path: Path) -> None:
+    with study.locked("embedded--lora--patterns--0", wait=False):
+        assert grid("embedded/lora") == "embedded--lora--patterns--0 is being run by another process\n"
+    assert list((tmp_path / "results").iterdir()) == []
+    assert "mean_oa" in grid("embedded/lora")
+
+
 def test_validation_writes_no_record(grid: Grid, tmp_path: Path) -> None:
     assert "embedded/lora 0 : " in grid("embedded/lora", "--validate")
     assert list((tmp_path / "results").iterdir()) == []
-    assert [f.name for f in (tmp_path / "work").iterdir()] == ["backbones"]
+    assert sorted(f.name for f in (tmp_path / "work").iterdir()) == ["backbones", "locks"]

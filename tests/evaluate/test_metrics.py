@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
+from scipy.stats import norm
 from sklearn import metrics as reference
 
 from mamol.evaluate import metrics
@@ -64,3 +65,18 @@ def test_nothing_to_score() -> None:
     assert measures["n"] == 0
     assert measures["oa"] is None
     assert measures["per_class"] == {"a": None, "b": None}
+
+
+@pytest.mark.parametrize(("accuracy", "surer"), [(0.5001, np.arctan(2) / np.pi), (0.65, 0.334), (0.9, 0.196)])
+def test_an_ideal_classifier_is_often_surer_with_less(accuracy: float, surer: float) -> None:
+    """Two classes, two sensors x ~ N(+-d, 1), Bayes' rule: the figures that docs/study.md holds the bar of 5 % against."""
+    rng, d = np.random.default_rng(0), norm.ppf(accuracy) / 2**0.5
+    x, labels = d + rng.standard_normal((200_000, 2)), np.ones(200_000, dtype=int)
+
+    def bayes(evidence: np.ndarray) -> Scored:
+        p = 1 / (1 + np.exp(-2 * d * evidence))
+        return Scored(labels, np.stack([1 - p, p], axis=1))
+
+    few, more = bayes(x[:, 0]), bayes(x.sum(axis=1))
+    assert metrics.overall_accuracy(metrics.confusion(labels, more.predicted, 2)) == pytest.approx(100 * accuracy, abs=0.5)
+    assert metrics.confidence_rise(few, more) == pytest.approx(100 * surer, abs=0.5)

@@ -145,7 +145,11 @@ def counter_intuitive(few: Scored, more: Scored) -> float:
 
 
 def confidence_rise(few: Scored, more: Scored) -> float:
-    """Return the share of samples whose confidence rises when modalities are removed, percent; rows must match."""
+    """Return the share of samples whose confidence rises when modalities are removed, percent; rows must match.
+
+    Less is better only up to a point: sensors that contradict each other ought to make a model less sure. Bayes' rule itself,
+    of two weak sensors that tell two classes apart equally well, rises in arctan(2) / pi = 35 % of the samples.
+    """
     return float(100 * np.mean(few.confidence > more.confidence))
 
 
