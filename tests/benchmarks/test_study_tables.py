@@ -9,3 +9,10 @@ from study_records import Study
 def test_unseen_patterns_are_held_against_having_seen_them(study: Study) -> None:
     line = next(r for r in study_tables.trust_table(study).splitlines() if r.startswith("| mfeat | mamol"))
     assert "-3.0 (1 seed)" in line
+
+
+def test_the_verdict_needs_three_seeds_and_an_interval_beyond_zero() -> None:
+    seen = {"mamol": (60, 61, 62), "lora": (58, 59.1, 60), "full": (61.5, 61, 62), "head": (10, 10)}
+    study: Study = {("mfeat", m, "patterns"): {s: {"mean_oa": v} for s, v in enumerate(values)} for m, values in seen.items()}
+    rows = [r for r in study_tables.verdict_table(study).splitlines() if r.startswith("| ")]
+    assert rows[1:] == ["| lora | 1 | 1 | 0 | 0 | +2.0 |", "| full | 1 | 0 | 1 | 0 | -0.5 |"]
