@@ -89,14 +89,10 @@ def train_one(cell: Cell, dataset: Dataset, config: Config, kind: str, name: str
 def train_cell(cell: Cell, dataset: Dataset, kind: str, config: Config, stem: str) -> tuple[Predictor, dict[str, Any]]:
     """Train what a method is made of, in folders of work/ that begin with `stem`: one network, or several side by side."""
     networks = read_method(cell.method).get("networks", "")
+    if not networks:
+        return train_one(cell, dataset, config, kind, stem)
     order = modality_names(dataset)
-    if networks not in ("per-pattern", "ensemble"):
-        predictor, about = train_one(cell, dataset, config, kind, stem)
-        if networks.startswith("fill-"):
-            split = make_split(dataset, kind, cell.seed, config.tokens.window_px)
-            return Filled(predictor, fit_filler(dataset, split, networks.removeprefix("fill-"), cell.seed)), about
-        return predictor, about
-    wanted = patterns(order) if networks == "per-pattern" else [(m,) for m in order]
+    wanted = {"per-pattern": patterns(order), "ensemble": [(m,) for m in order]}.get(networks, [tuple(order)])
     models: dict[tuple[str, ...], Predictor] = {}
     total: dict[str, int] = {}
     for pattern in wanted:
@@ -105,7 +101,10 @@ def train_cell(cell: Cell, dataset: Dataset, kind: str, config: Config, stem: st
     about = {"parameters": total, "networks": len(wanted)}
     if networks == "ensemble":
         return Ensemble({p[0]: m for p, m in models.items()}, class_names(dataset)), about
-    return PerPattern(models, order, class_names(dataset)), about
+    if networks == "per-pattern":
+        return PerPattern(models, order, class_names(dataset)), about
+    split = make_split(dataset, kind, cell.seed, config.tokens.window_px)
+    return Filled(models[tuple(order)], fit_filler(dataset, split, networks.removeprefix("fill-"), cell.seed)), about
 
 
 def trained_config(cell: Cell, dataset: Dataset, kind: str, overrides: list[str]) -> Config:

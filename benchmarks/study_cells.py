@@ -53,9 +53,12 @@ class Cell:
 
     @property
     def run(self) -> str:
-        """Return the name of its trained network: protocols that only test share it with `patterns`."""
+        """Return the name of its trained networks. Protocols that only test share them with `patterns`, and methods that are
+        made of networks for one pattern share those with each other.
+        """
+        method = "alone" if "networks" in read_method(self.method) else self.method
         same = self.protocol in ("patterns", "pixel", "degraded")
-        return f"{self.set_name}--{self.method}--{'patterns' if same else self.protocol}--{self.seed}"
+        return f"{self.set_name}--{method}--{'patterns' if same else self.protocol}--{self.seed}"
 
     @property
     def command(self) -> str:

@@ -70,6 +70,19 @@ def test_methods_share_a_backbone_and_protocols_a_network(grid: Grid, tmp_path: 
     assert {row["kind"] for row in tree["result"]["rows"]} == {"noise", "bias", "shift"}
 
 
+def test_methods_of_one_network_a_pattern_share_them(grid: Grid, tmp_path: Path) -> None:
+    def trained() -> dict[str, int]:
+        return {f.parent.name: f.stat().st_mtime_ns for f in (tmp_path / "work").glob("*--alone--*/mamol.json")}
+
+    grid("embedded/networks")
+    before = trained()
+    assert len(before) == 7
+    grid("embedded/ensemble", "embedded/fill-mean")
+    assert trained() == before
+    records = [json.loads(f.read_text())["result"] for f in sorted((tmp_path / "results").iterdir())]
+    assert [r["networks"] for r in records] == [3, 1, 7]
+
+
 def test_a_cell_that_fails_does_not_stop_the_grid(grid: Grid, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"study\.py embedded/dense --seed 0: no such thing"):
         grid("embedded/dense", "embedded/lora")
