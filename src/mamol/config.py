@@ -200,7 +200,7 @@ class TrainConfig(Section):
     class_balance: Unit = 0.3
     """Power of the inverse class frequency in the loss; 0 is plain cross-entropy."""
     patterns: Literal["none", "dropout", "uniform"] = "uniform"
-    """How modalities go missing in training (PROTOCOL 3)."""
+    """How modalities go missing in training (PROTOCOL 3); with "none" the best weights are those for what samples have."""
     missing_rate: Unit = 0.5
     """Chance that a modality is dropped; only for patterns = "dropout"."""
     held_out: tuple[str, ...] = ()

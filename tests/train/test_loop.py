@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from made import made_samples, tiny_config
-from mamol.config import Config
+from mamol.config import Config, TrainConfig
 from mamol.data.split import make_split
 from mamol.errors import CheckpointError
 from mamol.train.loop import fit, schedule
@@ -92,6 +92,10 @@ def test_schedule_of_few_steps(steps: int) -> None:
 
 
 def test_validation_does_not_look_at_patterns_that_are_held_out() -> None:
-    whole = Validation(None, ("a", "b"))
+    whole = Validation(None, ("a", "b"), TrainConfig())
     assert ("a",) in whole.patterns
-    assert Validation(None, ("a", "b"), ["a"]).patterns == [("a", "b"), ("b",)]
+    assert Validation(None, ("a", "b"), TrainConfig(held_out=("a",))).patterns == [("a", "b"), ("b",)]
+
+
+def test_validation_of_a_network_that_never_lost_a_sensor_scores_what_samples_have() -> None:
+    assert Validation(None, ("a", "b"), TrainConfig(patterns="none")).patterns == [("a", "b")]

@@ -135,7 +135,7 @@ def fit(
         trainer.load(state)
         log.info("resumed at step %d of %d", trainer.step, config.steps)
     optimizer = accelerator.prepare_optimizer(raw)
-    validation = Validation(feed.held_out().to(accelerator.device), feed.order, config.held_out)
+    validation = Validation(feed.held_out().to(accelerator.device), feed.order, config)
     weight = feed.class_weight().to(accelerator.device)
     while trainer.step < config.steps and trainer.history.stale < config.patience:
         loss = _step(trainer, optimizer, feed, weight, accelerator)

@@ -146,7 +146,7 @@ def train(prepared: Prepared, out: Path, resume: bool = False, progress: Progres
     _measure(prepared)
     history = fit(prepared.model, prepared.feed, prepared.config.train, out / "state.safetensors", progress, _Log(out))
     if world.is_main_process:
-        validation = Validation(prepared.feed.held_out(), prepared.feed.order, prepared.config.train.held_out)
+        validation = Validation(prepared.feed.held_out(), prepared.feed.order, prepared.config.train)
         model = prepared.model.cpu()
         training = asdict(history) | {"seed": prepared.seed, "seconds": round(time.monotonic() - started, 1)}
         training |= {"processes": world.num_processes, "pretraining": pretraining}

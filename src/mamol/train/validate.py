@@ -1,6 +1,6 @@
 """Validation while training: every pattern on held-out training windows or samples, and the temperatures.
 
-    score  = mean over the 2^M - 1 patterns of (OA + AA) / 2
+    score  = mean over the 2^M - 1 patterns of (OA + AA) / 2; with train.patterns = "none" of what the samples have, as trained
     T(p)   = argmin over a grid of T of the NLL of softmax(logits / T) under pattern p     [temperature scaling, 1706.04599]
 
 Nothing here sees the test part.
@@ -8,12 +8,11 @@ Nothing here sees the test part.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from torch import Tensor
 
+from mamol.config import TrainConfig
 from mamol.modality import patterns
 from mamol.model.build import AnyClassifier
 from mamol.model.tokens import anywhere
@@ -29,10 +28,10 @@ MOST_PATTERNS = 15
 class Validation:
     """Held-out windows or samples, scored under every pattern."""
 
-    def __init__(self, held_out: Draw, order: tuple[str, ...], unseen: Sequence[str] = ()) -> None:
+    def __init__(self, held_out: Draw, order: tuple[str, ...], config: TrainConfig) -> None:
         self.held_out, self.order = held_out, order
-        self.unseen = [set(name.split("+")) for name in unseen]
-        every = self._seen()
+        self.unseen = [set(name.split("+")) for name in config.held_out]
+        every = self._seen() if config.patterns != "none" else [order]
         if len(every) > MOST_PATTERNS:
             step = len(every) / MOST_PATTERNS
             every = [every[int(i * step)] for i in range(MOST_PATTERNS)]
