@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 from PIL import Image
 from study_records import METHODS, SETS, Study, by_pattern, difference, mean_rates, multiply_adds, trained_weights
 
@@ -132,18 +134,39 @@ def cost(study: Study, name: str) -> Figure:
     """Draw mean OA over the weights that train, and over multiply-adds where every record counts them."""
     points = _points(study, name)
     titles = ["weights that train", "multiply-adds, a batch of mixed patterns"][: 2 if all(p[1] for p in points.values()) else 1]
-    figure = Figure(figsize=(5.4 * len(titles), 4), layout="constrained")
+    figure = Figure(figsize=(5.8 * len(titles), 1.6 + 0.19 * len(points)), layout="constrained")
     axes = figure.subplots(1, len(titles), squeeze=False)[0]
+    order = sorted(points, key=lambda m: points[m][2])
+    heights = spread([points[m][2] for m in order])
     for i, (axis, title) in enumerate(zip(axes, titles, strict=True)):
-        for method, point in points.items():
-            axis.plot(point[i], point[2], "o", color="#c53030" if method == "mamol" else "#2b6cb0", markersize=5)
-            axis.annotate(method, (point[i], point[2]), xytext=(4, 3), textcoords="offset points", fontsize=7)
+        for method, height in zip(order, heights, strict=True):
+            ink, at = "#c53030" if method == "mamol" else "#2b6cb0", (points[method][i], points[method][2])
+            axis.plot(*at, "o", color=ink, markersize=5)
+            line = {"arrowstyle": "-", "color": "#cbd5e0", "linewidth": 0.6}
+            beside = ("axes fraction", "data")
+            axis.annotate(
+                method, at, (1.05, height), textcoords=beside, fontsize=7, va="center", color=ink, arrowprops=line, zorder=0
+            )
         axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+        axis.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axis.xaxis.set_minor_locator(NullLocator())
+        axis.set_ylim(heights[0] - 0.5, heights[-1] + 0.5)
         axis.set_xlabel(title)
-        axis.set_ylabel("mean OA over patterns, minus MaMOL's")
+        axis.set_ylabel("mean OA minus MaMOL's")
         axis.grid(alpha=0.3)
     figure.suptitle(name, fontsize=9)
     return figure
+
+
+def spread(values: Sequence[float]) -> list[float]:
+    """Move sorted heights apart, about their common middle, until labels at them do not overlap."""
+    gap = max((values[-1] - values[0]) / len(values), 0.2) * 0.9
+    out = [values[0]]
+    for value in values[1:]:
+        out.append(max(value, out[-1] + gap))
+    over = out[-1] - values[-1]
+    return [v - over / 2 for v in out]
 
 
 def rates(study: Study, name: str) -> Figure:
