@@ -225,7 +225,7 @@ def main() -> None:
     failed = []
     for cell in cells(options.cell, options.seed or list(range(5)), options.protocol):
         try:
-            with locked(cell.run, wait=False):
+            with locked(" ".join([cell.run, *options.overrides]), wait=False):
                 take(cell, options)
         except Timeout:
             print(f"{cell.stem} is being run by another process", flush=True)
