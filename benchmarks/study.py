@@ -54,7 +54,7 @@ SHOWN = ("mean_oa", "mean_aa", "worst_oa")
 
 
 def backbone_of(cell: Cell, dataset: Dataset, config: Config, split: str) -> Path:
-    """Return the pretrained backbone of a set and seed, made where it is not there."""
+    """Return the pretrained backbone of a data set and seed, made where it is not there."""
     shared = config.model_copy(update={"tokens": config.tokens.model_copy(update={"placeholder": "none"})})
     hidden_at = {"hidden at": cell.protocol} if cell.protocol.startswith("rate-") else {}
     key = hidden_at | {
@@ -64,7 +64,7 @@ def backbone_of(cell: Cell, dataset: Dataset, config: Config, split: str) -> Pat
         "backbone": shared.backbone,
     }
     text = json.dumps(key, default=lambda o: o.model_dump(mode="json"), sort_keys=True)
-    folder = WORK / "backbones" / f"{cell.set_name}-{cell.seed}"
+    folder = WORK / "backbones" / f"{read_set(cell.set_name)['dataset']}-{cell.seed}"
     made = folder.with_suffix(".key")
     if made.exists() and made.read_text(encoding="utf-8") != text:  # another pretraining: an ablation, or other defaults
         folder = folder.with_name(f"{folder.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}")

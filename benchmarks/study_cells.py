@@ -85,7 +85,7 @@ def about(ablation: str) -> str:
 
 def names_of(kind: str) -> list[str]:
     """List the sets, the methods or the ablations that have a file."""
-    return [f.stem for f in sorted((STUDY / kind).glob("*.toml"))]
+    return sorted(f.stem for f in (STUDY / kind).glob("*.toml"))
 
 
 def budget_of(share: Mapping[str, Any], own: MixtureConfig, modalities: int, tied: bool) -> dict[str, Any]:

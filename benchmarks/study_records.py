@@ -12,7 +12,10 @@ from study_cells import HERE, RESULTS, read_set
 from mamol.evaluate.interval import Interval, mean_interval, paired_interval
 from mamol.evaluate.report import pattern_name
 
-SETS = ("worldcereal-canada", "worldcereal-galileo", "mfeat", "idtrees", "bigearthnet-s1s2", "fashion-products", "embedded")
+SETS = (
+    "worldcereal-canada", "worldcereal-canada-long", "worldcereal-galileo", "mfeat", "idtrees", "bigearthnet-s1s2",
+    "fashion-products", "embedded",
+)  # fmt: skip
 PARADIGMS = (
     "mamol", "mamol-paper", "lora", "lora+modality", "per-pattern", "dense", "top-k", "switch", "expert-choice", "soft-moe",
     "shared+routed", "modality-hard", "laplace", "flex", "masked-gate", "hydra", "adaptive",
