@@ -86,25 +86,26 @@ def count(set_name: str) -> dict[str, int]:
     return out
 
 
-def count_all() -> None:
-    """Count and write the record."""
-    found = {}
-    for name in names_of("sets"):
+def count_all(wanted: list[str]) -> None:
+    """Count some sets, or all, and write the record; what was counted of other sets stays in it."""
+    path = HERE / "speed" / "study" / "multiply-adds.json"
+    found = json.loads(path.read_text(encoding="utf-8"))["multiply_adds"] if wanted and path.exists() else {}
+    for name in wanted or names_of("sets"):
         found[name] = count(name)
         print(name, found[name], flush=True)
     record = {"multiply_adds": found, "environment": environment(), "command": "python benchmarks/study_speed.py --count"}
-    write_json(HERE / "speed" / "study" / "multiply-adds.json", record)
+    write_json(path, record)
 
 
 def main() -> None:
     """Read the command line, measure, write the record."""
     parser = argparse.ArgumentParser(description="Measure the time of the study's paradigms against LoRA.")
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--count", action="store_true", help="count multiply-adds instead")
+    parser.add_argument("--count", nargs="*", metavar="SET", help="count multiply-adds instead, of all sets or of these")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    if options.count:
-        return count_all()
+    if options.count is not None:
+        return count_all(options.count)
     dataset = load_dataset(SET)
     runs = {m: runs_of(m, dataset) for m in networks()}
     times: dict[tuple[str, str], list[float]] = {}
