@@ -82,8 +82,9 @@ def train_one(cell: Cell, dataset: Dataset, config: Config, kind: str, name: str
     work = WORK / name.replace("/", "_")
     predictor = train_model(dataset, work, TrainOptions(config, split=kind, seed=cell.seed, resume=work.exists()))
     document = read_run(work)
-    kept = ("best_score", "best_step", "rows", "seconds")
-    return predictor, {"parameters": document.parameters, "training": {k: document.training[k] for k in kept}}
+    kept = {k: document.training[k] for k in ("best_score", "best_step", "rows", "seconds")}
+    kept["commit"] = document.training.get("environment", {}).get("commit")  # the record's own is that of the scoring
+    return predictor, {"parameters": document.parameters, "training": kept}
 
 
 def train_cell(cell: Cell, dataset: Dataset, kind: str, config: Config, stem: str) -> tuple[Predictor, dict[str, Any]]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 from study_prose import loose_numbers, with_values
-from study_records import Study
+
+from study_made import made_study
 
 
-def test_figures_in_prose_come_from_records(study: Study) -> None:
+def test_figures_in_prose_come_from_records() -> None:
+    study = made_study()
     text = "ahead by <!-- value mfeat mamol--lora worst_oa -->?<!-- end --> points"
     assert with_values(text, study) == "ahead by <!-- value mfeat mamol--lora worst_oa -->+2.0 (1 seed)<!-- end --> points"
     with pytest.raises(SystemExit, match="names mfeat mamol--full worst_oa; there is no record"):

@@ -6,11 +6,12 @@ from dataclasses import asdict
 from typing import Any
 
 from study_cells import RESULTS, Cell, config_of, names_of, read_method
-from study_records import METHODS, SETS, Study, by_pattern, difference, mean_rates
+from study_records import METHODS, SETS, by_pattern, difference, mean_rates
 
 from mamol.baselines.forest import ForestSettings
 from mamol.config import Config, ExpertConfig
 from mamol.evaluate.record import read_record
+from study_made import made_study
 
 
 def modalities(result: dict[str, Any]) -> list[str]:
@@ -52,14 +53,16 @@ def test_every_set_and_method_has_its_place() -> None:
     assert sorted(METHODS) == sorted(names_of("methods"))
 
 
-def test_differences_are_over_shared_seeds(study: Study) -> None:
+def test_differences_are_over_shared_seeds() -> None:
+    study = made_study()
     found = difference(study, "mfeat", "mamol", "lora", "mean_oa")
     assert found is not None
     assert (found.mean, found.n) == (2.0, 1)
     assert difference(study, "mfeat", "mamol", "full", "mean_oa") is None
 
 
-def test_heat_maps_are_over_shared_seeds(study: Study) -> None:
+def test_heat_maps_are_over_shared_seeds() -> None:
+    study = made_study()
     labels, rows = by_pattern(study, "mfeat", ["mamol", "lora"])
     assert labels == ["s1+s2", "s1", "s2"]
     assert rows == [[70.0, 71.0, 72.0], [-2.0, -2.0, -2.0]]

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +111,7 @@ def test_two_processes_train_what_one_trains(tmp_path: Path) -> None:
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
     assert [read_run(tmp_path / r).training["processes"] for r in ("one", "two")] == [1, 2]
+    assert read_run(tmp_path / "one").training["environment"]["packages"]["torch"] == metadata.version("torch")
     samples = made_samples().samples
     one, two = load_run(tmp_path / "one").predict(samples), load_run(tmp_path / "two").predict(samples)
     np.testing.assert_allclose(one, two, atol=1e-4)

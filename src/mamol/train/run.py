@@ -24,6 +24,7 @@ from mamol.data.dataset import UNLABELLED, Dataset, Scene, class_names, grid_siz
 from mamol.data.normalize import Normalizer
 from mamol.data.split import TRAIN, Split
 from mamol.errors import CheckpointError, ConfigError, DataError, OutputExists, UsageError
+from mamol.evaluate.record import environment
 from mamol.files import atomic, write_json, write_text
 from mamol.model.build import AnyClassifier, build_classifier
 from mamol.model.checkpoint import (
@@ -149,7 +150,7 @@ def train(prepared: Prepared, out: Path, resume: bool = False, progress: Progres
         validation = Validation(prepared.feed.held_out(), prepared.feed.order, prepared.config.train)
         model = prepared.model.cpu()
         training = asdict(history) | {"seed": prepared.seed, "seconds": round(time.monotonic() - started, 1)}
-        training |= {"processes": world.num_processes, "pretraining": pretraining}
+        training |= {"processes": world.num_processes, "pretraining": pretraining, "environment": environment()}
         save_run(out, model, _document(prepared, validation.temperatures(model), backbone_hash, training))
         (out / "state.safetensors").unlink(missing_ok=True)
     world.wait_for_everyone()

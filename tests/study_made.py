@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from study_records import Study
 
 
@@ -20,8 +19,8 @@ def result(oa: float, **more: Any) -> dict[str, Any]:
     } | more
 
 
-@pytest.fixture
-def study() -> Study:
+def made_study() -> Study:
+    """Return records of three methods whose seeds overlap in part."""
     return {
         ("mfeat", "mamol", "patterns"): {0: result(60.0), 1: result(80.0)},
         ("mfeat", "lora", "patterns"): {1: result(78.0)},
