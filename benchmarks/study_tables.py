@@ -96,9 +96,9 @@ def verdict_table(study: Study) -> str:
             mean = sum(d.mean for d in over) / len(over)
             rows.append(f"| {method} | {len(over)} | {ahead} | {len(over) - ahead - behind} | {behind} | {mean:+.1f} |")
     note = (
-        "Sets with three shared seeds or more; `embedded` is made, and the two of `worldcereal` are one data set with two "
-        "backbones. Ahead and behind: the 95 % interval of the paired difference leaves zero out. Means of unlike sets do not "
-        "compare."
+        "Sets with three shared seeds or more. `embedded` is made; the three of `worldcereal` are one data set with two "
+        "backbones and two lengths of training. Ahead and behind: the 95 % interval of the paired difference leaves zero "
+        "out. Means of unlike sets do not compare."
     )
     return "\n".join([*rows, "", note])
 
