@@ -72,15 +72,15 @@ def front_table(study: Study) -> str:
     """For the README: one model for all patterns, five ways, on real data with land cover or crops."""
     rows = ["| data set | one model for all patterns | seeds | mean OA | mean AA | worst OA |", "|---|---|---:|---:|---:|---:|"]
     for name in ("worldcereal-canada-long", "bigearthnet-s1s2", "idtrees"):
-        for method, title in FRONT.items():
-            runs = study.get((name, method, "patterns"), {})
-            if runs:
-                cells = " | ".join(shown([r[k] for r in runs.values()]) for k in KEYS)
-                rows.append(f"| {name} | {title} | {len(runs)} | {cells} |")
+        found = {m: study[name, m, "patterns"] for m in FRONT if (name, m, "patterns") in study}
+        seeds = sorted(set.intersection(*(set(runs) for runs in found.values()))) if found else []
+        for method, runs in found.items() if seeds else ():
+            cells = " | ".join(shown([runs[s][k] for s in seeds]) for k in KEYS)
+            rows.append(f"| {name} | {FRONT[method]} | {len(seeds)} | {cells} |")
     note = (
-        "Percent over every combination of sensors, mean ± half of the 95 % interval over the seeds (fold, initial weights), "
-        "block split. Folds differ more than methods do: [the study](docs/study.md) has the paired differences. It does not "
-        "show other data, other splits, or longer training."
+        "Percent over every combination of sensors, mean ± half of the 95 % interval over the seeds that all have (fold, initial "
+        "weights), block split. Folds differ more than methods do: [the study](docs/study.md) has the paired differences. It does "
+        "not show other data, other splits, or longer training."
     )
     return "\n".join([*rows, "", note])
 
