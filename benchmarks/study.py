@@ -65,11 +65,11 @@ def backbone_of(cell: Cell, dataset: Dataset, config: Config, split: str) -> Pat
     }
     text = json.dumps(key, default=lambda o: o.model_dump(mode="json"), sort_keys=True)
     folder = WORK / "backbones" / f"{read_set(cell.set_name)['dataset']}-{cell.seed}"
-    made = folder.with_suffix(".key")
-    if made.exists() and made.read_text(encoding="utf-8") != text:  # another pretraining: an ablation, or other defaults
-        folder = folder.with_name(f"{folder.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}")
+    with locked(f"backbone {folder.name}", wait=True):  # before looking: another process may be making one with another key
         made = folder.with_suffix(".key")
-    with locked(f"backbone {folder.name}", wait=True):
+        if made.exists() and made.read_text(encoding="utf-8") != text:  # another pretraining: an ablation, or other defaults
+            folder = folder.with_name(f"{folder.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}")
+            made = folder.with_suffix(".key")
         if not (folder.exists() and made.exists()):
             shutil.rmtree(folder, ignore_errors=True)
             pretrain_backbone(dataset, folder, TrainOptions(shared, split=split, seed=cell.seed))
@@ -93,7 +93,7 @@ def train_cell(cell: Cell, dataset: Dataset, kind: str, config: Config, stem: st
     if not networks:
         return train_one(cell, dataset, config, kind, stem)
     order = modality_names(dataset)
-    wanted = {"per-pattern": patterns(order), "ensemble": [(m,) for m in order]}.get(networks, [tuple(order)])
+    wanted = {"per-pattern": patterns(order), "ensemble": [(m,) for m in order]}.get(networks, [order])
     models: dict[tuple[str, ...], Predictor] = {}
     total: dict[str, int] = {}
     for pattern in wanted:
@@ -105,7 +105,7 @@ def train_cell(cell: Cell, dataset: Dataset, kind: str, config: Config, stem: st
     if networks == "per-pattern":
         return PerPattern(models, order, class_names(dataset)), about
     split = make_split(dataset, kind, cell.seed, config.tokens.window_px)
-    return Filled(models[tuple(order)], fit_filler(dataset, split, networks.removeprefix("fill-"), cell.seed)), about
+    return Filled(models[order], fit_filler(dataset, split, networks.removeprefix("fill-"), cell.seed)), about
 
 
 def trained_config(cell: Cell, dataset: Dataset, kind: str, overrides: list[str]) -> Config:
