@@ -77,9 +77,14 @@ def backbone_of(cell: Cell, dataset: Dataset, config: Config, split: str) -> Pat
     return folder
 
 
+def in_work(name: str) -> Path:
+    """Return a place in work/; the / of a configuration's path is no folder."""
+    return WORK / name.replace("/", "_")
+
+
 def train_one(cell: Cell, dataset: Dataset, config: Config, kind: str, name: str) -> tuple[MamolPredictor, dict[str, Any]]:
     """Train (or resume) one network in a folder of work/ called `name`; return it and what its run says of itself."""
-    work = WORK / name.replace("/", "_")
+    work = in_work(name)
     predictor = train_model(dataset, work, TrainOptions(config, split=kind, seed=cell.seed, resume=work.exists()))
     document = read_run(work)
     kept = {k: document.training[k] for k in ("best_score", "best_step", "rows", "seconds")}
@@ -124,7 +129,7 @@ def validate_cell(cell: Cell, overrides: list[str]) -> None:
     dataset, kind = load_dataset(own["dataset"]), str(own["split"])
     config, name = trained_config(cell, dataset, kind, overrides), " ".join(["validate", cell.stem, *overrides])
     _, about = train_one(cell, dataset, config, kind, name)
-    shutil.rmtree(WORK / name.replace("/", "_"))
+    shutil.rmtree(in_work(name))
     training = about["training"]
     print(
         f"{cell.set_name}/{cell.method} {cell.seed} {' '.join(overrides)}: {training['best_score']:.2f} at "
@@ -196,7 +201,7 @@ def run_again(cell: Cell) -> None:
 def locked(name: str, wait: bool) -> FileLock:
     """Return the lock of a network or a backbone, which dies with its process: many may fill one grid side by side."""
     (WORK / "locks").mkdir(parents=True, exist_ok=True)
-    return FileLock(WORK / "locks" / name.replace("/", "_"), blocking=wait)
+    return FileLock(WORK / "locks" / in_work(name).name, blocking=wait)
 
 
 def take(cell: Cell, options: argparse.Namespace) -> None:

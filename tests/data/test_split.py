@@ -7,7 +7,7 @@ import pytest
 
 from made import made_samples, made_scene
 from mamol.data.dataset import Scene, Tile
-from mamol.data.split import TEST, TRAIN, UNUSED, VAL, labelled_counts, make_split
+from mamol.data.split import TEST, TRAIN, UNUSED, VAL, group_ids, labelled_counts, make_split
 from mamol.data.synthetic import make_scene
 from mamol.errors import DataError, UnknownName
 
@@ -41,6 +41,19 @@ def test_groups_stay_whole(seed: int) -> None:
             where = {g: set(split.roles[0][dataset.groups == g]) for g in np.unique(dataset.groups)}
         assert all(len(roles) == 1 for roles in where.values())
         assert {TRAIN, VAL, TEST} <= set().union(*where.values())
+
+
+def test_groups_are_numbered_as_the_split_keeps_them(one_tile: Scene) -> None:
+    samples = made_samples()
+    (ids,) = group_ids(samples, 8)
+    assert len(np.unique(ids)) == len(np.unique(samples.groups)) == len(set(zip(ids, samples.groups, strict=True)))
+    assert [set(np.unique(g)) for g in group_ids(made_scene(5), 8)] == [{i} for i in range(5)]
+    for dataset in (one_tile, made_scene(2, side=80)):  # too few groups: squares, no number twice
+        pieces = group_ids(dataset, 8)
+        assert len(np.unique(np.concatenate([np.unique(p) for p in pieces]))) == sum(len(np.unique(p)) for p in pieces)
+        roles = make_split(dataset, "block", 0, 8).roles
+        for ids, role in zip(pieces, roles, strict=True):
+            assert all(set(np.unique(role[ids == g])) - {UNUSED} <= {TEST} for g in np.unique(ids[role == TEST]))
 
 
 def test_seeds_take_the_folds_in_turn() -> None:

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from mamol.errors import UsageError
-from mamol.evaluate.interval import block_bootstrap, mean_interval, paired_interval
+from mamol.evaluate.interval import group_interval, mean_interval, paired_interval
 
 
 def test_students_interval() -> None:
@@ -26,10 +26,30 @@ def test_pairs() -> None:
 
 
 def test_groups_are_drawn_whole() -> None:
-    groups = np.repeat(np.arange(20), 50)
-    right = np.repeat(np.random.default_rng(0).random(20) < 0.6, 50)
-    low, high = block_bootstrap(groups, lambda rows: float(right[rows].mean()), 0)
+    won = (np.random.default_rng(0).random(20) < 0.6).astype(int)
+    run = {"id": list(range(20)), "n": [50] * 20, "gain": (50 * won).tolist()}
+    low, high = group_interval([run])
     # With whole groups the spread is that of 20 coins, not of 1000.
-    assert high - low > 0.25
-    assert low < right.mean() < high
-    assert block_bootstrap(groups, lambda rows: float(right[rows].mean()), 0) == (low, high)
+    spread = 100 * 2 * 1.96 * np.sqrt(won.mean() * (1 - won.mean()) / 20)
+    assert high - low == pytest.approx(spread, rel=0.1)
+    assert low < 100 * won.mean() < high
+    assert group_interval([run]) == (low, high)
+
+
+def test_a_group_that_two_runs_tested_is_one_group() -> None:
+    rng = np.random.default_rng(0)
+    one = {"id": list(range(30)), "n": [10] * 30, "gain": rng.integers(-5, 6, 30).tolist()}
+    elsewhere = one | {"id": list(range(100, 130))}
+    low, high = group_interval([one])
+    again, other = group_interval([one, one]), group_interval([one, elsewhere])
+    assert again == pytest.approx((low, high))
+    # On ground of its own the second run is worth as much as the first: the interval shrinks by the root of two.
+    assert other[1] - other[0] == pytest.approx((high - low) / np.sqrt(2), rel=0.15)
+
+
+def test_a_run_of_few_groups_and_none_at_all() -> None:
+    few = {"id": [7], "n": [10], "gain": [1]}
+    more = {"id": [1, 2, 3], "n": [10, 10, 10], "gain": [1, 1, 1]}
+    assert group_interval([few, more]) == pytest.approx((10.0, 10.0))
+    with pytest.raises(UsageError, match="two groups or more; got 1"):
+        group_interval([few])

@@ -57,6 +57,20 @@ def test_patterns_in_order_and_right_where_it_sees() -> None:
     json.dumps(result, allow_nan=False)
 
 
+def test_groups_add_up_to_the_mean() -> None:
+    scene = made_scene()
+    split = make_split(scene, "block", 0, 8)
+    result = score(knowing(scene, "hsi"), scene, split)
+    groups, rows = result["groups"], result["patterns"]
+    tested = [i for i, r in enumerate(split.roles) if (r == TEST).any()]
+    assert groups["id"] == tested, "a tile of its own group each"
+    assert sum(groups["n"]) == sum(r["n"] for r in rows)
+    assert sum(groups["right"]) == pytest.approx(sum(r["oa"] * r["n"] / 100 for r in rows), abs=0.1)
+    first = scene.tiles[tested[0]].labels
+    # Four of seven patterns see hsi and are right everywhere; the others say class 0, and lidar is there in some columns only.
+    assert groups["right"][0] >= 4 * (first >= 0).sum()
+
+
 def test_rates_share_and_freeze_their_tables() -> None:
     scene = made_scene()
     split = make_split(scene, "block", 0, 8)

@@ -30,6 +30,8 @@ UNUSED, TRAIN, VAL, TEST = 0, 1, 2, 3
 TEST_FOLDS, VAL_FOLDS = 4, 5
 RANDOM_PER_CLASS = 100
 TRIES = 20
+ROW = 10_000
+"""Squares in a row of a tile, at most."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,16 @@ def _block(dataset: Dataset, seed: int, patch_px: int) -> list[np.ndarray]:
     if isinstance(dataset, Scene):
         return [np.full(t.labels.shape, role_of.get(t.group, TRAIN), dtype=np.int8) for t in dataset.tiles]
     return [np.array([role_of.get(g, TRAIN) for g in dataset.groups], dtype=np.int8)]
+
+
+def group_ids(dataset: Dataset, patch_px: int) -> list[np.ndarray]:
+    """Number the groups that a block split keeps together: int, one (H, W) per tile, or one (n,) of a sample set."""
+    if not isinstance(dataset, Scene):
+        return [np.unique(dataset.groups, return_inverse=True)[1]]
+    names = sorted({t.group for t in dataset.tiles})
+    if len(names) >= TEST_FOLDS:
+        return [np.full(t.labels.shape, names.index(t.group)) for t in dataset.tiles]
+    return [i * ROW**2 + _squares(t.labels.shape, patch_px) for i, t in enumerate(dataset.tiles)]
 
 
 def _group_table(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
@@ -132,9 +144,7 @@ def _square_blocks(dataset: Scene, seed: int, patch_px: int) -> list[np.ndarray]
     """Cut tiles into squares, share them out, and leave a gap of patch_px around the test squares."""
     squares, labels, groups = [], [], []
     for i, tile in enumerate(dataset.tiles):
-        side = _block_side(tile.labels.shape, patch_px)
-        rows, columns = np.meshgrid(*(np.arange(n) // side for n in tile.labels.shape), indexing="ij")
-        square = rows * 10_000 + columns
+        square = _squares(tile.labels.shape, patch_px)
         squares.append(square)
         chosen = tile.labels != UNLABELLED
         step = max(1, int(chosen.sum()) // 20_000)
@@ -149,9 +159,14 @@ def _square_blocks(dataset: Scene, seed: int, patch_px: int) -> list[np.ndarray]
     return out
 
 
-def _block_side(shape: tuple[int, ...], patch_px: int) -> int:
-    """Return the side of the squares: four patches, less where the tile is small, never under two."""
-    return max(2 * patch_px, min(4 * patch_px, min(shape) // 5))
+def _squares(shape: tuple[int, ...], patch_px: int) -> np.ndarray:
+    """Number the squares of a tile, int (H, W): of four patches' side, less where the tile is small, never under two."""
+    return _grid(shape, max(2 * patch_px, min(4 * patch_px, min(shape) // 5)))
+
+
+def _grid(shape: tuple[int, ...], side: int) -> np.ndarray:
+    rows, columns = np.meshgrid(*(np.arange(n) // side for n in shape), indexing="ij")
+    return np.asarray(rows * ROW + columns)
 
 
 def _gap(roles: np.ndarray, patch_px: int) -> np.ndarray:
@@ -188,11 +203,7 @@ def _official(dataset: Dataset, seed: int, patch_px: int) -> list[np.ndarray]:
     for piece, (found, labels) in enumerate(zip(published, label_arrays(dataset), strict=True)):
         roles = np.asarray(found, dtype=np.int8).copy()
         train = (roles == TRAIN) & (labels != UNLABELLED)
-        if isinstance(dataset, Scene):
-            rows, columns = np.meshgrid(*(np.arange(n) // patch_px for n in labels.shape), indexing="ij")
-            group = (rows * 10_000 + columns)[train]
-        else:
-            group = dataset.groups[train]
+        group = (_grid(labels.shape, patch_px) if isinstance(dataset, Scene) else dataset.groups)[train]
         keys = np.array([f"{piece}/{g}" for g in group])
         if len(np.unique(keys)) > 1:
             val = _one_fold(labels[train], keys, VAL_FOLDS, seed, 0)

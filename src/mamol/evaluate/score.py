@@ -19,7 +19,7 @@ import numpy as np
 
 from mamol.data.availability import draw_rate_table, table_hash
 from mamol.data.dataset import UNLABELLED, Dataset, Scene, class_names, modality_names
-from mamol.data.split import TEST, Split
+from mamol.data.split import TEST, Split, group_ids
 from mamol.errors import DataError, UsageError, unknown
 from mamol.evaluate.disturb import disturbances
 from mamol.evaluate.metrics import Scored, all_measures, confidence_rise, counter_intuitive
@@ -38,11 +38,12 @@ Scorer = Callable[[Predictor, Dataset, "TestPart", Split, Progress], dict[str, A
 
 @dataclass(frozen=True)
 class TestPart:
-    """What is tested: batches (one per tile, or one of all samples) with the places and labels scored in each."""
+    """What is tested: batches (one per tile, or one of all samples) with the places scored in each, their labels and groups."""
 
     batches: list[Batch]
     where: list[np.ndarray]
     labels: np.ndarray
+    groups: np.ndarray
 
     def pairs(self) -> list[tuple[Batch, np.ndarray]]:
         """Return every batch with the places that are scored in it."""
@@ -70,17 +71,19 @@ class TestPart:
 
 def test_part(dataset: Dataset, split: Split) -> TestPart:
     """Collect the labelled test places; raises DataError if there are none."""
+    ids = group_ids(dataset, int(split.overlap["patch_px"]))
     if isinstance(dataset, Scene):
-        chosen = [(t, (r == TEST) & (t.labels != UNLABELLED)) for t, r in zip(dataset.tiles, split.roles, strict=True)]
-        chosen = [(t, mask) for t, mask in chosen if mask.any()]
+        masks = [(r == TEST) & (t.labels != UNLABELLED) for t, r in zip(dataset.tiles, split.roles, strict=True)]
+        chosen = [(t, mask, g) for t, mask, g in zip(dataset.tiles, masks, ids, strict=True) if mask.any()]
         part = TestPart(
-            [t.batch() for t, _ in chosen],
-            [np.argwhere(mask) for _, mask in chosen],
-            np.concatenate([t.labels[mask] for t, mask in chosen]) if chosen else np.zeros(0, dtype=np.int16),
+            [t.batch() for t, _, _ in chosen],
+            [np.argwhere(mask) for _, mask, _ in chosen],
+            np.concatenate([t.labels[mask] for t, mask, _ in chosen]) if chosen else np.zeros(0, dtype=np.int16),
+            np.concatenate([g[mask] for _, mask, g in chosen]) if chosen else np.zeros(0, dtype=np.int64),
         )
     else:
         rows = np.flatnonzero((split.roles[0] == TEST) & (dataset.labels != UNLABELLED))
-        part = TestPart([dataset.samples.take(rows)], [rows[:, None]], dataset.labels[rows])
+        part = TestPart([dataset.samples.take(rows)], [rows[:, None]], dataset.labels[rows], ids[0][rows])
     if not len(part.labels):
         raise DataError(f"the split of '{dataset.name}' leaves no labelled test pixel or sample; choose another seed.")
     return part
@@ -124,7 +127,18 @@ def _score_patterns(predictor: Predictor, dataset: Dataset, part: TestPart, spli
         rows.append({"present": list(present), "n_without": int((~seen).sum())} | measures)
         progress("evaluate", done, len(every), "+".join(present))
     usable = [r for r in rows if r["n"]]
-    return {"patterns": rows} | _summary(usable) | _nested(scored, part.labels)
+    return {"patterns": rows} | _summary(usable) | _nested(scored, part.labels) | {"groups": _by_group(scored, part)}
+
+
+def _by_group(scored: dict[tuple[str, ...], np.ndarray], part: TestPart) -> dict[str, list[int]]:
+    """Count, for every group of the test part, what was scored and what was right, over all patterns together."""
+    names, index = np.unique(part.groups, return_inverse=True)
+    n, right = np.zeros(len(names), dtype=int), np.zeros(len(names), dtype=int)
+    for probability in scored.values():
+        seen = np.isfinite(probability).all(axis=1)
+        n += np.bincount(index[seen], minlength=len(names))
+        right += np.bincount(index[seen & (probability.argmax(axis=1) == part.labels)], minlength=len(names))
+    return {"id": names.tolist(), "n": n.tolist(), "right": right.tolist()}
 
 
 def _summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
