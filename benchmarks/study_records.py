@@ -9,7 +9,7 @@ from typing import Any
 
 from study_cells import HERE, RESULTS, read_set
 
-from mamol.evaluate.interval import Interval, mean_interval, paired_interval
+from mamol.evaluate.interval import Interval, group_interval, mean_interval, paired_interval
 from mamol.evaluate.report import pattern_name
 
 SETS = (
@@ -51,6 +51,20 @@ def difference(study: Study, name: str, ours: str, theirs: str, key: str) -> Int
     a, b = (study.get((name, m, "patterns"), {}) for m in (ours, theirs))
     seeds = sorted(set(a) & set(b))
     return paired_interval([a[s][key] for s in seeds], [b[s][key] for s in seeds]) if seeds else None
+
+
+def over_ground(study: Study, name: str, ours: str, theirs: str) -> tuple[Interval, tuple[float, float], int] | None:
+    """Return the paired difference of OA pooled over patterns: over seeds, and over groups, with the number of groups.
+
+    Over the seeds whose records of both count per group; None without any.
+    """
+    a, b = (study.get((name, m, "patterns"), {}) for m in (ours, theirs))
+    pairs = [(a[s]["groups"], b[s]["groups"]) for s in sorted(set(a) & set(b)) if "groups" in a[s] and "groups" in b[s]]
+    if not pairs:
+        return None
+    runs = [x | {"gain": [p - q for p, q in zip(x["right"], y["right"], strict=True)]} for x, y in pairs]
+    by_seed = mean_interval([100 * sum(r["gain"]) / sum(r["n"]) for r in runs])
+    return by_seed, group_interval(runs), len({g for r in runs for g in r["id"]})
 
 
 def signed(found: Interval | None) -> str:

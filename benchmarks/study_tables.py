@@ -1,31 +1,24 @@
-"""The tables of docs/study.md and the README's, from the study's records; table.py puts them where they belong."""
+"""The tables that compare methods, in docs/study.md and the README, from the study's records; table.py puts all in place."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from typing import Any
 
-from study_cells import HERE, about, names_of
+from study_conditions import CONDITION_TABLES
 from study_records import (
     KEYS,
     LEAST,
     METHODS,
     PARADIGMS,
     SETS,
-    Runs,
     Study,
     difference,
-    mean_rates,
     multiply_adds,
-    seeds_of,
+    over_ground,
     shown,
     signed,
     trained_weights,
 )
-
-from mamol.evaluate.interval import paired_interval
-from mamol.evaluate.metrics import calibration_floor
 
 
 def main_table(study: Study) -> str:
@@ -126,45 +119,6 @@ def bars_table(study: Study) -> str:
     return "\n".join([*rows, "", note])
 
 
-TRUST = ("mamol", "more-vs-fewer", "distillation", "lora", "full", "networks", "forest", "boosted")
-
-
-def trust_table(study: Study) -> str:
-    """What a model does with patterns that it never saw, and how far its confidence can be trusted."""
-    heads = (
-        "unseen minus seen, OA",
-        "confidence rises, %",
-        "more sensors turn right to wrong, %",
-        "largest ECE, %",
-        "its floor, %",
-    )
-    rows = [f"| set | method | {' | '.join(heads)} |", f"|---|---|{'---:|' * len(heads)}"]
-    for name in SETS:
-        for method in TRUST:
-            runs = list(study.get((name, method, "patterns"), {}).values())
-            if runs:
-                rises, flips = ([r[k] for r in runs] for k in ("confidence_rise", "counter_intuitive"))
-                worst = [max(r["patterns"], key=lambda p: p["ece"]) for r in runs]
-                floors = [floor for p in worst if (floor := _floor(p)) is not None]
-                cells = [rises, flips, [p["ece"] for p in worst], floors]
-                figures = " | ".join(shown(c) if c else "-" for c in cells)
-                rows.append(f"| {name} | {method} | {_unseen(study, name, method)} | {figures} |")
-    note = (
-        "Unseen: patterns that training held out, a third of them a seed, against having seen them, paired by seed. Confidence "
-        "rises: of all samples and pairs of patterns that differ by one sensor, those where taking it away makes it surer. "
-        "ECE: under the worst pattern, after temperature scaling per pattern; its floor is what a perfectly calibrated model "
-        "would show on so many samples by chance (records of before it was counted have none). Trees are not scaled; "
-        "`more-vs-fewer` and `distillation` are MaMOL with that loss."
-    )
-    return "\n".join([*rows, "", note])
-
-
-def _floor(row: dict[str, Any]) -> float | None:
-    """Return the ECE that chance alone would show under a pattern; None for a record that has neither it nor the bins."""
-    given = row.get("ece_floor")
-    return given if given is not None or "reliability" not in row else calibration_floor(row["reliability"])
-
-
 def _best_other(study: Study, name: str, key: str) -> str:
     """Name the other paradigm that MaMOL has the least over, and what it has; on shared seeds, of which there are enough."""
     found = [(m, difference(study, name, "mamol", m, key)) for m in PARADIGMS if m != "mamol"]
@@ -175,116 +129,26 @@ def _best_other(study: Study, name: str, key: str) -> str:
     return f"{best}: {signed(over)}"
 
 
-def _unseen(study: Study, name: str, method: str) -> str:
-    """Return the OA of patterns that were held out of training minus that of having seen them."""
-    held, seen = (study.get((name, method, p), {}) for p in ("unseen", "patterns"))
-    seeds = sorted(set(held) & set(seen))
-    means = [[_mean_oa(held[s], set(held[s]["held_out"])), _mean_oa(seen[s], set(held[s]["held_out"]))] for s in seeds]
-    return signed(paired_interval([m[0] for m in means], [m[1] for m in means])) if means else "-"
+GROUND = ("lora", "full", "forest", "boosted", "networks")
 
 
-def _mean_oa(result: dict[str, Any], chosen: set[str]) -> float:
-    found = [p["oa"] for p in result["patterns"] if "+".join(p["present"]) in chosen]
-    return sum(found) / len(found)
-
-
-def ablations_table(study: Study) -> str:
-    """What each ablation changes, set by set: the ablated mixture minus MaMOL, paired by seed."""
-    out = []
-    for name in SETS:
-        found = [a for a in names_of("ablations") if (name, a, "patterns") in study]
-        rows = []
-        for ablation in found:
-            cells = [signed(difference(study, name, ablation, "mamol", k)) for k in KEYS]
-            weights = trained_weights(study, name, ablation)
-            seeds = len(study[name, ablation, "patterns"])
-            rows.append(f"| {ablation} | {about(ablation)} | {seeds} | {weights:,} | {' | '.join(cells)} |")
-        if rows:
-            head = "| ablation | what | seeds | trained weights | mean OA | mean AA | worst OA |"
-            out += [f"### {name}", "", head, "|---|---|---:|---:|---:|---:|---:|", *rows, ""]
-    note = (
-        "Points: the ablation minus MaMOL, paired by seed, with the 95 % interval. Those that take a part out have fewer "
-        "weights, too; hold them against the column of weights. They are written for three sensors."
-    )
-    return "\n".join([*out, note]) if out else "No ablation has a record yet (`python benchmarks/study.py SET/ablations`)."
-
-
-def rates_table(study: Study) -> str:
-    """OA of every training rate (rows) under every test rate (columns), all modalities going missing alike."""
-    out = []
-    for name in SETS:
-        found = mean_rates(study, name)
+def ground_table(study: Study) -> str:
+    """MaMOL minus others in mean OA: over seeds as elsewhere, and over groups of the test ground drawn again."""
+    rows = ["| set | method | seeds | Δ OA | over seeds | groups | over groups |", "|---|---|---:|---:|---:|---:|---:|"]
+    for name, method in ((s, m) for s in SETS for m in GROUND):
+        found = over_ground(study, name, "mamol", method)
         if found:
-            tested = [f"tested at {rate:g}" for rate, _ in next(iter(found.values()))]
-            out += [
-                f"### {name}",
-                "",
-                f"| method | trained at | seeds | {' | '.join(tested)} |",
-                f"|---|---:|---:|{'---:|' * len(tested)}",
-            ]
-            for (method, rate), line in found.items():
-                seeds = len(study[name, method, f"rate-{rate}"])
-                out.append(f"| {method} | {rate} | {seeds} | {' | '.join(f'{oa:.1f}' for _, oa in line)} |")
-            out.append("")
-    note = "OA in percent, mean over the seeds. A rate is the share of the places that lack something, by a frozen table."
-    return (
-        "\n".join([*out, note])
-        if out
-        else "No run has a record yet (`python benchmarks/study.py SET/mamol --protocol rate-0.5`)."
-    )
-
-
-def faults_table(study: Study) -> str:
-    """OA with a hole in one sensor, or with one sensor worse, mean over the sensors."""
-    out = []
-    for protocol, name in ((p, s) for p in ("pixel", "degraded") for s in SETS):
-        methods = [m for m in METHODS if (name, m, protocol) in study]
-        if methods:
-            steps = {m: _by_step(study[name, m, protocol]) for m in methods}
-            counts = " | ".join(f"{m} {seeds_of(len(study[name, m, protocol]))}" for m in methods)
-            out += [f"### {name}: {protocol}", "", f"| what | {counts} |", f"|---|{'---:|' * len(methods)}"]
-            out += [f"| {what} | {' | '.join(steps[m][what] for m in methods)} |" for what in steps[methods[0]]] + [""]
+            by_seed, (low, high), groups = found
+            seeds = f"[{by_seed.low:+.1f}, {by_seed.high:+.1f}]" if by_seed.n >= LEAST else "-"
+            rows.append(
+                f"| {name} | {method} | {by_seed.n} | {by_seed.mean:+.1f} | {seeds} | {groups} | [{low:+.1f}, {high:+.1f}] |"
+            )
     note = (
-        "OA in percent with every other sensor there, mean over the sensors and the seeds; after the stroke: only the pixels in "
-        "the hole. Noise and bias in standard deviations of the band; a shifted or noisy sensor says that it is there."
+        "Points, with 95 % intervals. Over groups: the networks stay as they were trained, and the groups (map cells, plots, "
+        "patches) of their test parts are drawn again, 2,000 times; what would other ground of the same kind have said? Of the "
+        "seeds whose records count per group. It does not show what other initial weights would do; over seeds does."
     )
-    return (
-        "\n".join([*out, note]) if out else "No run has a record yet (`python benchmarks/study.py SET/mamol --protocol pixel`)."
-    )
-
-
-def _by_step(runs: Runs) -> dict[str, str]:
-    """Return the mean OA, and that in the hole, of every kind and step."""
-    rows: dict[str, list[dict[str, Any]]] = {}
-    for row in (r for result in runs.values() for r in result["rows"] if r["n"]):
-        step = f"{row['step']:.0%}" if row["step"] < 1 and row["n_hidden"] else f"{row['step']:g}"
-        rows.setdefault(f"{row['kind']} {step}", []).append(row)
-    out = {}
-    for what, found in rows.items():
-        hidden = [r["oa_hidden"] for r in found if r["oa_hidden"] is not None]
-        inside = f" / {sum(hidden) / len(hidden):.1f}" if hidden else ""
-        out[what] = f"{sum(r['oa'] for r in found) / len(found):.1f}{inside}"
-    return out
-
-
-def time_table(study: Study) -> str:
-    """Every paradigm's time over LoRA's in one run (study_speed.py)."""
-    path = HERE / "speed" / "study" / "cpu.json"
-    if not path.exists():
-        return "The times have no record yet (`python benchmarks/study_speed.py`)."
-    record = json.loads(path.read_text(encoding="utf-8"))
-    order = [m for m in METHODS if m in record["ratios"]]
-    kinds = list(record["ratios"][order[0]])
-    rows = [f"| time / LoRA's | {' | '.join(kinds)} |", f"|---|{'---:|' * len(kinds)}"]
-    for method in order:
-        cells = [f"{r['median']:.2f} [{r['low']:.2f}, {r['high']:.2f}]" for r in record["ratios"][method].values()]
-        rows.append(f"| {method} | {' | '.join(cells)} |")
-    note = (
-        f"`{record['command']}`: the embedded scene, three sensors, batch 32, one CPU thread, {record['rounds']} rounds; medians "
-        "of the ratios within a round, with 95 % bootstrap intervals. One pattern: not folded into an ordinary network. It does "
-        "not show GPUs, other batch sizes or other backbones."
-    )
-    return "\n".join([*rows, "", note])
+    return "\n".join([*rows, "", note]) if len(rows) > 2 else "No record counts per group yet."
 
 
 STUDY_TABLES: dict[str, Callable[[Study], str]] = {
@@ -292,9 +156,5 @@ STUDY_TABLES: dict[str, Callable[[Study], str]] = {
     "study_front": front_table,
     "study_verdict": verdict_table,
     "study_bars": bars_table,
-    "study_trust": trust_table,
-    "study_faults": faults_table,
-    "study_time": time_table,
-    "study_ablations": ablations_table,
-    "study_rates": rates_table,
-}
+    "study_ground": ground_table,
+} | CONDITION_TABLES

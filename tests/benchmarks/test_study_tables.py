@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import study_conditions
 import study_tables
 from study_records import Study
 
-from study_made import made_study
+from study_made import made_study, result
 
 
 def test_unseen_patterns_are_held_against_having_seen_them() -> None:
     study = made_study()
-    line = next(r for r in study_tables.trust_table(study).splitlines() if r.startswith("| mfeat | mamol"))
+    line = next(r for r in study_conditions.trust_table(study).splitlines() if r.startswith("| mfeat | mamol"))
     assert "-3.0 (1 seed)" in line
 
 
@@ -26,3 +27,15 @@ def test_the_front_table_is_over_the_seeds_that_all_have() -> None:
     study: Study = {("idtrees", "mamol", "patterns"): runs, ("idtrees", "lora", "patterns"): {s: runs[s] for s in (1, 3)}}
     rows = [r for r in study_tables.front_table(study).splitlines() if r.startswith("| idtrees")]
     assert [r.split(" | ")[1:4] for r in rows] == [[w, "2", "52.0 (2 seeds)"] for w in ("MaMOL", "LoRA, equal weights")]
+
+
+def test_over_ground_only_seeds_that_count_per_group() -> None:
+    counts = {"id": [0, 1, 2], "n": [10, 10, 20]}
+    study: Study = {
+        ("mfeat", "mamol", "patterns"): {s: result(80.0, groups=counts | {"right": [9, 8, 16]}) for s in (0, 1)},
+        ("mfeat", "lora", "patterns"): {0: result(78.0), 1: result(78.0, groups=counts | {"right": [7, 8, 16]})},
+    }
+    (row,) = [r for r in study_tables.ground_table(study).splitlines() if r.startswith("| mfeat")]
+    # Two more right of 40; a draw may miss the group that won, or hold nothing else.
+    assert row.startswith("| mfeat | lora | 1 | +5.0 | - | 3 | [+0.0, +")
+    assert "No record" in study_tables.ground_table({})
