@@ -38,7 +38,7 @@ from mamol.data.availability import hide_at_rate, table_hash
 from mamol.data.catalog import load_dataset
 from mamol.data.dataset import Dataset, class_names, modality_names
 from mamol.data.split import make_split
-from mamol.errors import MamolError
+from mamol.errors import MamolError, UsageError
 from mamol.evaluate.activation import expert_activation
 from mamol.evaluate.record import make_record, read_record, write_record
 from mamol.evaluate.score import score
@@ -62,6 +62,8 @@ def backbone_of(cell: Cell, dataset: Dataset, config: Config, split: str) -> Pat
         "tokens": shared.tokens,
         "pretrain": shared.pretrain,
         "backbone": shared.backbone,
+        "values": shared.data,
+        "split": split,
     }
     text = json.dumps(key, default=lambda o: o.model_dump(mode="json"), sort_keys=True)
     folder = WORK / "backbones" / f"{read_set(cell.set_name)['dataset']}-{cell.seed}"
@@ -88,6 +90,7 @@ def train_one(cell: Cell, dataset: Dataset, config: Config, kind: str, name: str
     predictor = train_model(dataset, work, TrainOptions(config, split=kind, seed=cell.seed, resume=work.exists()))
     document = read_run(work)
     kept = {k: document.training[k] for k in ("best_score", "best_step", "rows", "seconds")}
+    kept["backbone_hash"] = document.backbone_hash
     kept["commit"] = document.training.get("environment", {}).get("commit")  # the record's own is that of the scoring
     return predictor, {"parameters": document.parameters, "training": kept}
 
@@ -101,10 +104,13 @@ def train_cell(cell: Cell, dataset: Dataset, kind: str, config: Config, stem: st
     wanted = {"per-pattern": patterns(order), "ensemble": [(m,) for m in order]}.get(networks, [order])
     models: dict[tuple[str, ...], Predictor] = {}
     total: dict[str, int] = {}
+    training: dict[str, dict[str, Any]] = {}
     for pattern in wanted:
-        models[pattern], about = train_one(cell, hidden(dataset, pattern), config, kind, f"{stem} {'+'.join(pattern)}")
-        total = {k: total.get(k, 0) + v for k, v in about["parameters"].items()}
-    about = {"parameters": total, "networks": len(wanted)}
+        name = "+".join(pattern)
+        models[pattern], one = train_one(cell, hidden(dataset, pattern), config, kind, f"{stem} {name}")
+        total = {k: total.get(k, 0) + v for k, v in one["parameters"].items()}
+        training[name] = {k: v for k, v in one["training"].items() if k != "rows"}
+    about = {"parameters": total, "networks": len(wanted), "training": training}
     if networks == "ensemble":
         return Ensemble({p[0]: m for p, m in models.items()}, class_names(dataset)), about
     if networks == "per-pattern":
@@ -125,6 +131,8 @@ def trained_config(cell: Cell, dataset: Dataset, kind: str, overrides: list[str]
 
 def validate_cell(cell: Cell, overrides: list[str]) -> None:
     """Train one network and print its validation score; the test part is not looked at."""
+    if {"baseline", "networks"} & read_method(cell.method).keys():
+        raise UsageError(f"'{cell.method}' is not one network with a validation score; --validate is for those that are.")
     own = read_set(cell.set_name)
     dataset, kind = load_dataset(own["dataset"]), str(own["split"])
     config, name = trained_config(cell, dataset, kind, overrides), " ".join(["validate", cell.stem, *overrides])
@@ -190,12 +198,16 @@ def run_cell(cell: Cell) -> None:
 def run_again(cell: Cell) -> None:
     """Train one cell anew on its backbone and print what came beside what its record says; the record stays as it is."""
     stem = f"again {cell.stem}"
-    for old in WORK.glob(f"{stem}*"):
-        shutil.rmtree(old)
+    _remove(stem)
     now, before = measure_cell(cell, stem)[1], read_record(cell.record)["result"]
-    for old in WORK.glob(f"{stem}*"):
-        shutil.rmtree(old)
+    _remove(stem)
     print(f"{cell.stem}: " + ", ".join(f"{k} {before[k]:.2f}, again {now[k]:.2f}" for k in SHOWN), flush=True)
+
+
+def _remove(stem: str) -> None:
+    """Remove the network of a cell, or its networks, one a pattern; not those of a seed that begins with the same digit."""
+    for old in (WORK / stem, *WORK.glob(f"{stem} *")):
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def locked(name: str, wait: bool) -> FileLock:

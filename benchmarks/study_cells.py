@@ -1,7 +1,7 @@
 """What a cell of the study is: a set, a method, a protocol and a seed; and its configuration, put together from three files.
 
     sets/<set>.toml        the data, what all methods share there, the methods that are left out (`without`), what some methods
-                           need of their own there (`own.<trained>`), and the name of earlier records that count (`earlier`)
+                           need of their own there (`own.<method>`), and the name of earlier records that count (`earlier`)
     methods/<method>.toml  what differs from it; ablations/<name>.toml: what differs from MaMOL's defaults
     [budget]               of a method: the rank of the set's own mixture (by default 16 + 4 a modality + 8), shared out over
                            the method's experts in shares `shared`, `specific` and `dynamic`; without one the ranks are the set's
@@ -52,15 +52,13 @@ class Cell:
         return before if earlier and self.protocol == "patterns" and before.exists() else RESULTS / f"{self.stem}.json"
 
     @property
-    def trained(self) -> str:
-        """Return what is trained for it: its method, or `alone`: methods made of networks for one pattern share them."""
-        return "alone" if "networks" in read_method(self.method) else self.method
-
-    @property
     def run(self) -> str:
-        """Return the name of its trained networks. Protocols that only test share them with `patterns`."""
+        """Return the name of its trained networks. Protocols that only test share them with `patterns`, and methods that are
+        made of networks for one pattern share those with each other.
+        """
+        method = "alone" if "networks" in read_method(self.method) else self.method
         same = self.protocol in ("patterns", "pixel", "degraded")
-        return f"{self.set_name}--{self.trained}--{'patterns' if same else self.protocol}--{self.seed}"
+        return f"{self.set_name}--{method}--{'patterns' if same else self.protocol}--{self.seed}"
 
     @property
     def command(self) -> str:
@@ -118,7 +116,7 @@ def config_of(cell: Cell, modalities: Sequence[str], overrides: Sequence[str] = 
     if "budget" in method:
         tied = bool(method.get("experts", {}).get("tied", False))
         _update(base, {"experts": budget_of(method["budget"], own, len(modalities), tied)})
-    _update(base, given.get("own", {}).get(cell.trained, {}))
+    _update(base, given.get("own", {}).get(cell.method, {}))
     if cell.protocol == "unseen":
         _update(base, {"train": {"held_out": unseen_by(cell.seed, modalities)}})
     if cell.protocol.startswith("rate-"):  # what is missing in training is what the rate's table hides, nothing more

@@ -24,7 +24,7 @@ def trust_table(study: Study) -> str:
         "largest ECE, %",
         "its floor, %",
     )
-    rows = [f"| set | method | {' | '.join(heads)} |", f"|---|---|{'---:|' * len(heads)}"]
+    rows = [f"| set | method | seeds | {' | '.join(heads)} |", f"|---|---|---:|{'---:|' * len(heads)}"]
     for name in SETS:
         for method in TRUST:
             runs = list(study.get((name, method, "patterns"), {}).values())
@@ -34,12 +34,13 @@ def trust_table(study: Study) -> str:
                 floors = [floor for p in worst if (floor := _floor(p)) is not None]
                 cells = [rises, flips, [p["ece"] for p in worst], floors]
                 figures = " | ".join(shown(c) if c else "-" for c in cells)
-                rows.append(f"| {name} | {method} | {_unseen(study, name, method)} | {figures} |")
+                rows.append(f"| {name} | {method} | {len(runs)} | {_unseen(study, name, method)} | {figures} |")
     note = (
         "Unseen: patterns that training held out, a third of them a seed, against having seen them, paired by seed. Confidence "
         "rises: of all samples and pairs of patterns that differ by one sensor, those where taking it away makes it surer. "
         "ECE: under the worst pattern, after temperature scaling per pattern; its floor is what a perfectly calibrated model "
-        "would show on so many samples by chance (records of before it was counted have none). Trees are not scaled; "
+        "would show on so many samples by chance (records of before it was counted have none); neighbours in a scene are not "
+        "independent, and the worst of several patterns is picked, so chance alone gives more than it. Trees are not scaled; "
         "`more-vs-fewer` and `distillation` are MaMOL with that loss."
     )
     return "\n".join([*rows, "", note])

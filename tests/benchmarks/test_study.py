@@ -46,6 +46,8 @@ def grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 def test_one_cell_one_record(grid: Grid, tmp_path: Path) -> None:
     assert "embedded--mamol--patterns--0: mean_oa" in grid("embedded/mamol")
     record = tmp_path / "results" / "embedded--mamol--patterns--0.json"
+    neighbour = tmp_path / "work" / "again embedded--mamol--patterns--01"  # another process's, of a seed that begins alike
+    neighbour.mkdir()
     tree, before = json.loads(record.read_text()), record.read_bytes()
     assert tree["command"] == "python benchmarks/study.py embedded/mamol --seed 0"
     assert tree["config"]["backbone"]["path"] == ""
@@ -56,7 +58,7 @@ def test_one_cell_one_record(grid: Grid, tmp_path: Path) -> None:
     mean = f"{tree['result']['mean_oa']:.2f}"
     assert f"mean_oa {mean}, again {mean}" in again
     assert record.read_bytes() == before
-    assert [f.name for f in (tmp_path / "work").iterdir() if "again" in f.name] == []
+    assert [f.name for f in (tmp_path / "work").iterdir() if "again" in f.name] == [neighbour.name]
 
 
 def test_methods_share_a_backbone_and_protocols_a_network(grid: Grid, tmp_path: Path) -> None:
@@ -81,6 +83,8 @@ def test_methods_of_one_network_a_pattern_share_them(grid: Grid, tmp_path: Path)
     assert trained() == before
     records = [json.loads(f.read_text())["result"] for f in sorted((tmp_path / "results").iterdir())]
     assert [r["networks"] for r in records] == [3, 1, 7]
+    assert [len(r["training"]) for r in records] == [3, 1, 7]
+    assert len({t["backbone_hash"] for r in records for t in r["training"].values()}) == 1
 
 
 def test_a_cell_that_fails_does_not_stop_the_grid(grid: Grid, tmp_path: Path) -> None:
@@ -100,3 +104,5 @@ def test_validation_writes_no_record(grid: Grid, tmp_path: Path) -> None:
     assert "embedded/lora 0 : " in grid("embedded/lora", "--validate")
     assert list((tmp_path / "results").iterdir()) == []
     assert sorted(f.name for f in (tmp_path / "work").iterdir()) == ["backbones", "locks"]
+    with pytest.raises(SystemExit, match="'ensemble' is not one network with a validation score"):
+        grid("embedded/ensemble", "--validate")

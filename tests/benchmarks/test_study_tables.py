@@ -17,15 +17,18 @@ def test_unseen_patterns_are_held_against_having_seen_them() -> None:
 
 def test_the_verdict_needs_three_seeds_and_an_interval_beyond_zero() -> None:
     seen = {"mamol": (60, 61, 62), "lora": (58, 59.1, 60), "full": (61.5, 61, 62), "head": (10, 10)}
-    study: Study = {("mfeat", m, "patterns"): {s: {"mean_oa": v} for s, v in enumerate(values)} for m, values in seen.items()}
+    study: Study = {
+        ("mfeat", m, "patterns"): {s: {"mean_oa": v, "mean_aa": 9 - v} for s, v in enumerate(values)}
+        for m, values in seen.items()
+    }
     rows = [r for r in study_tables.verdict_table(study).splitlines() if r.startswith("| ")]
-    assert rows[1:] == ["| lora | 1 | 1 | 0 | 0 | +2.0 |", "| full | 1 | 0 | 1 | 0 | -0.5 |"]
+    assert rows[1:] == ["| lora | 1 | 1 | 0 | 0 | 0 | 0 | 1 |", "| full | 1 | 0 | 1 | 0 | 0 | 1 | 0 |"]
 
 
 def test_the_front_table_is_over_the_seeds_that_all_have() -> None:
     runs = {s: {"mean_oa": 50.0 + s, "mean_aa": 40.0, "worst_oa": 30.0} for s in range(4)}
     study: Study = {("idtrees", "mamol", "patterns"): runs, ("idtrees", "lora", "patterns"): {s: runs[s] for s in (1, 3)}}
-    rows = [r for r in study_tables.front_table(study).splitlines() if r.startswith("| idtrees")]
+    rows = [r for r in study_tables.front_table(study).splitlines() if r.startswith("| tree species (idtrees)")]
     assert [r.split(" | ")[1:4] for r in rows] == [[w, "2", "52.0 (2 seeds)"] for w in ("MaMOL", "LoRA, equal weights")]
 
 

@@ -22,7 +22,7 @@ from mamol.data.split import make_split
 from mamol.errors import CheckpointError, ConfigError, DataError, OutputExists
 from mamol.modality import Batch
 from mamol.model.checkpoint import load_run, read_run
-from mamol.train.run import Prepared, prepare, train
+from mamol.train.run import Prepared, prepare, pretrain_backbone, train
 
 
 def prepared(**sections: dict[str, object]) -> Prepared:
@@ -55,6 +55,16 @@ def test_stopped_and_resumed_run_is_the_same_run(tmp_path: Path) -> None:
     train(prepared(), tmp_path / "b")
     for name in ("adapters.safetensors", "backbone/weights.safetensors", "log.jsonl"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_a_run_is_not_resumed_on_another_backbone(tmp_path: Path) -> None:
+    given = tmp_path / "backbone"
+    pretrain_backbone(prepared(), given)
+    train(prepared(backbone={"path": str(given)}), tmp_path / "run")
+    shutil.rmtree(given)
+    pretrain_backbone(prepared(pretrain={"steps": 4}), given)
+    with pytest.raises(ConfigError, match=r"another backbone \(other weights\)"):
+        train(prepared(backbone={"path": str(given)}), tmp_path / "run", resume=True)
 
 
 def test_a_finished_run_is_kept_only_for_the_same_question(

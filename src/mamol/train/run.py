@@ -224,7 +224,7 @@ def _match(config: Config, given: BackboneDocument, dataset: Dataset) -> Config:
 
 def _same_run(prepared: Prepared, out: Path) -> None:
     """Write what this run is, or raise ConfigError, naming what differs, if the run in the folder is another one."""
-    data = prepared.dataset
+    data, given = prepared.dataset, prepared.config.backbone.path
     own: dict[str, Any] = {
         "config": prepared.config.model_dump(mode="json"),
         "split": prepared.split.hash(),
@@ -234,6 +234,7 @@ def _same_run(prepared: Prepared, out: Path) -> None:
         "classes": list(class_names(data)),
         # Four digits: the same on every machine.
         "means": {m: [f"{x:.3e}" for x in s.mean] for m, s in prepared.normalizer.statistics.items()},
+        "backbone": read_backbone(Path(given))[0].hash if given else "",
     }
     path = out / "run.json"
     if not path.exists():
@@ -242,7 +243,7 @@ def _same_run(prepared: Prepared, out: Path) -> None:
     found = json.loads(path.read_text(encoding="utf-8"))
     differs = [k for k, v in own.items() if k in found and found[k] != v]  # older folders say less of the data
     if differs:
-        said = {"config": f"configuration ({_changed(found['config'], own['config'])})", "dataset": "data set"}
+        said = {"config": f"configuration ({_changed(found['config'], own['config'])})", "dataset": "data set", "backbone": "backbone (other weights)"}
         said |= {"means": "set of values (the bands have other means)"}
         said |= {k: f"set of {k}" for k in ("modalities", "classes")}
         causes = [k for k in differs if k != "means"] or differs  # another split has other means
