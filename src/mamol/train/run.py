@@ -243,8 +243,9 @@ def _same_run(prepared: Prepared, out: Path) -> None:
     found = json.loads(path.read_text(encoding="utf-8"))
     differs = [k for k, v in own.items() if k in found and found[k] != v]  # older folders say less of the data
     if differs:
-        said = {"config": f"configuration ({_changed(found['config'], own['config'])})", "dataset": "data set", "backbone": "backbone (other weights)"}
+        said = {"config": f"configuration ({_changed(found['config'], own['config'])})", "dataset": "data set"}
         said |= {"means": "set of values (the bands have other means)"}
+        said |= {"backbone": "backbone (other weights)"}
         said |= {k: f"set of {k}" for k in ("modalities", "classes")}
         causes = [k for k in differs if k != "means"] or differs  # another split has other means
         what = ", ".join(said.get(k, k) for k in causes)
