@@ -1,7 +1,8 @@
 """What a cell of the study is: a set, a method, a protocol and a seed; and its configuration, put together from three files.
 
     sets/<set>.toml        the data, what all methods share there, the methods that are left out (`without`), what some methods
-                           need of their own there (`own.<method>`), and the name of earlier records that count (`earlier`)
+                           need of their own there (`own.<method>`), the name of earlier records that count (`earlier`), and
+                           the set whose forests and boosted trees are its own, too (`trees`): trees know no steps
     methods/<method>.toml  what differs from it; ablations/<name>.toml: what differs from MaMOL's defaults
     [budget]               of a method: the rank of the set's own mixture (by default 16 + 4 a modality + 8), shared out over
                            the method's experts in shares `shared`, `specific` and `dynamic`; without one the ranks are the set's
@@ -15,6 +16,7 @@ import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +44,13 @@ class Cell:
     @property
     def stem(self) -> str:
         """Return the name of its record."""
-        return f"{self.set_name}--{self.method}--{self.protocol}--{self.seed}"
+        return f"{self.home}--{self.method}--{self.protocol}--{self.seed}"
+
+    @property
+    def home(self) -> str:
+        """Return the set under whose name it is recorded: of trees, the first of those that share their data."""
+        shared = read_set(self.set_name).get("trees") if "baseline" in read_method(self.method) else None
+        return str(shared or self.set_name)
 
     @property
     def record(self) -> Path:
@@ -64,14 +72,16 @@ class Cell:
     def command(self) -> str:
         """Return what makes it again."""
         protocol = "" if self.protocol == "patterns" else f" --protocol {self.protocol}"
-        return f"python benchmarks/study.py {self.set_name}/{self.method} --seed {self.seed}{protocol}"
+        return f"python benchmarks/study.py {self.home}/{self.method} --seed {self.seed}{protocol}"
 
 
+@cache
 def read_set(name: str) -> dict[str, Any]:
     """Read the TOML of a set."""
     return tomllib.loads((STUDY / "sets" / f"{name}.toml").read_text(encoding="utf-8"))
 
 
+@cache
 def read_method(name: str) -> dict[str, Any]:
     """Read the TOML of a method, or of an ablation of MaMOL."""
     file = next(f for kind in ("methods", "ablations") if (f := STUDY / kind / f"{name}.toml").exists())
@@ -109,7 +119,7 @@ def config_of(cell: Cell, modalities: Sequence[str], overrides: Sequence[str] = 
     """Put a cell's configuration together: the set's, then the method's, then its ranks, then its own on this set."""
     given, method = read_set(cell.set_name), read_method(cell.method)
     base = read_base(given)
-    data = ("dataset", "split", "without", "base", "earlier", "own")
+    data = ("dataset", "split", "without", "base", "earlier", "trees", "own")
     _update(base, {k: v for k, v in given.items() if k not in data})
     own = load_config(None, (), base).experts
     _update(base, {k: v for k, v in method.items() if k not in ("budget", "networks")})

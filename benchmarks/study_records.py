@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from functools import cache
+from itertools import product
+from pathlib import Path
 from typing import Any
 
-from study_cells import HERE, RESULTS, read_set
+from study_cells import HERE, PROTOCOLS, RESULTS, Cell, names_of
 
 from mamol.evaluate.interval import Interval, group_interval, mean_interval, paired_interval
 from mamol.evaluate.report import pattern_name
@@ -26,6 +28,8 @@ OTHERS = (
 )  # fmt: skip
 METHODS = (*PARADIGMS, *OTHERS)
 KEYS = ("mean_oa", "mean_aa", "worst_oa")
+SEEDS = 10
+"""Seeds that a headline has; a grid has five."""
 LEAST = 3
 """Seeds that an interval needs, and a method that is named as the best of the others."""
 Runs = dict[int, dict[str, Any]]
@@ -33,17 +37,21 @@ Study = dict[tuple[str, str, str], Runs]
 
 
 def read_study() -> Study:
-    """Read every record: (set, method, protocol) -> seed -> its result; those that run.py made before count."""
-    stems = {path: path.stem.split("--") for path in sorted(RESULTS.glob("*.json"))}
-    for name in SETS:
-        if earlier := read_set(name).get("earlier"):
-            for path in sorted((HERE / "results").glob(f"{earlier}-*-block-*.json")):
-                method, _, seed = path.stem.removeprefix(f"{earlier}-").rpartition("-block-")
-                stems[path] = [name, method, "patterns", seed]
+    """Read every record: (set, method, protocol) -> seed -> its result."""
+    there = {*RESULTS.glob("*.json"), *(HERE / "results").glob("*.json")}
     out: Study = {}
-    for path, (name, method, protocol, seed) in stems.items():
-        out.setdefault((name, method, protocol), {})[int(seed)] = json.loads(path.read_text(encoding="utf-8"))["result"]
+    for name, method, protocol in product(SETS, (*METHODS, *names_of("ablations")), PROTOCOLS):
+        for seed in range(SEEDS):
+            path = Cell(name, method, seed, protocol).record
+            if path in there:
+                out.setdefault((name, method, protocol), {})[seed] = _result(path)
     return out
+
+
+@cache
+def _result(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["result"]
+    return found
 
 
 def difference(study: Study, name: str, ours: str, theirs: str, key: str) -> Interval | None:

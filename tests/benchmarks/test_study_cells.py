@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,25 @@ def test_earlier_records_had_the_settings_of_the_cell(set_name: str, file: str, 
     assert scales(cell.experts) == pytest.approx(scales(before.experts))
     same = {"experts": cell.experts, "train": cell.train.model_copy(update={"eval_every": before.train.eval_every})}
     assert cell.model_copy(update=same) == before.model_copy(update={"experts": cell.experts})
+    wanted = before.model_dump(mode="json")
+    wanted["train"].pop("eval_every")  # how often it is looked at, not what is trained
+    for seed in range(5):
+        record = Cell(set_name, method, seed).record
+        assert record.parent == study_cells.HERE / "results"
+        had = json.loads(record.read_text(encoding="utf-8"))["config"]  # of an older scheme: it lacks what was not there yet
+        both = [(s, k) for s, tree in had.items() for k in tree if k in wanted.get(s, {})]
+        assert len(both) > 40
+        assert [(s, k) for s, k in both if had[s][k] != wanted[s][k]] == []
+
+
+def test_trees_of_sets_with_the_same_data_are_fitted_once() -> None:
+    trees = Cell("worldcereal-canada-long", "forest", 3)
+    assert trees.record == Cell("worldcereal-canada", "forest", 3).record
+    assert trees.command == "python benchmarks/study.py worldcereal-canada/forest --seed 3"
+    assert Cell("worldcereal-canada-long", "lora", 3).record != Cell("worldcereal-canada", "lora", 3).record
+    for name in names_of("sets"):
+        home = read_set(Cell(name, "forest", 0).home)
+        assert (home["dataset"], home["split"]) == (read_set(name)["dataset"], read_set(name)["split"])
 
 
 def test_a_cell_knows_its_record_and_its_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
