@@ -106,3 +106,12 @@ def test_word_order_and_padding_change_nothing_but_words_do() -> None:
     np.testing.assert_array_equal(found[0], found[1])
     assert (found[0] != found[3]).any()
     assert np.isnan(found[4]).all()
+
+
+def test_boosted_trees_do_not_run_away_with_a_class_of_five() -> None:
+    dataset = made_samples(200)
+    rare = replace(dataset, labels=np.where(np.arange(200) < 5, 2, np.minimum(dataset.labels, 1)).astype(np.int16))
+    split = make_split(rare, "random", 0)
+    said = fit_trees(rare, split, ForestSettings(kind="boosted", trees=200)).predict(rare.samples)
+    # Without regularisation a leaf of one class grows with every round: one in e^19.
+    assert -np.log(said.min()) < 15
