@@ -1,15 +1,15 @@
 """Figures in the prose of docs/study.md, from the study's records.
 
-A figure stands between `<!-- value SET METHOD KEY -->` and `<!-- end -->`; KEY is mean_oa, mean_aa, worst_oa, ... or, with two
-methods joined by two hyphens ("mamol--lora"), their paired difference. Elsewhere docs/study.md may hold no number with a decimal
-point, but for tables, code and links.
+A figure stands between `<!-- value SET METHOD KEY -->` and `<!-- end -->`; KEY is mean_oa, mean_aa, worst_oa,
+training.best_score (on the validation part), ... With two methods joined by two hyphens ("mamol--lora") it is their paired
+difference. Elsewhere docs/study.md may hold no number with a decimal point, but for tables, code and links.
 """
 
 from __future__ import annotations
 
 import re
 
-from study_records import Study, difference, shown, signed
+from study_records import Study, difference, measure, shown, signed
 
 VALUE = re.compile(r"<!-- value (\S+) (\S+) (\S+) -->(.*?)<!-- end -->", re.DOTALL)
 SPARED = (
@@ -24,7 +24,7 @@ def value(study: Study, name: str, method: str, key: str) -> str:
     runs = study.get((name, ours, "patterns"), {})
     if not runs or (theirs and difference(study, name, ours, theirs, key) is None):
         raise SystemExit(f"docs/study.md names {name} {method} {key}; there is no record of it.")
-    return signed(difference(study, name, ours, theirs, key)) if theirs else shown([r[key] for r in runs.values()])
+    return signed(difference(study, name, ours, theirs, key)) if theirs else shown([measure(r, key) for r in runs.values()])
 
 
 def with_values(text: str, study: Study) -> str:

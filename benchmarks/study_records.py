@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import cache
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from study_cells import HERE, PROTOCOLS, RESULTS, Cell, names_of
 
@@ -58,7 +58,14 @@ def difference(study: Study, name: str, ours: str, theirs: str, key: str) -> Int
     """Return the paired difference of two methods over the seeds that both have; None without any."""
     a, b = (study.get((name, m, "patterns"), {}) for m in (ours, theirs))
     seeds = sorted(set(a) & set(b))
-    return paired_interval([a[s][key] for s in seeds], [b[s][key] for s in seeds]) if seeds else None
+    return paired_interval(*([measure(runs[s], key) for s in seeds] for runs in (a, b))) if seeds else None
+
+
+def measure(result: dict[str, Any], key: str) -> float:
+    """Return a figure of a result; "training.best_score" is the best_score under training."""
+    for word in key.split("."):
+        result = result[word]
+    return cast(float, result)
 
 
 def over_ground(study: Study, name: str, ours: str, theirs: str) -> tuple[Interval, tuple[float, float], int] | None:
