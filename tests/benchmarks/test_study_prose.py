@@ -14,4 +14,8 @@ def test_figures_in_prose_come_from_records() -> None:
     assert with_values(text, study) == "ahead by <!-- value mfeat mamol--lora worst_oa -->+2.0 (1 seed)<!-- end --> points"
     with pytest.raises(SystemExit, match="names mfeat mamol--full worst_oa; there is no record"):
         with_values(text.replace("lora", "full"), study)
+    for run, score in ((study["mfeat", "mamol", "patterns"][1], 50.0), (study["mfeat", "lora", "patterns"][1], 51.5)):
+        run["training"] = {"best_score": score}
+    on_validation = text.replace("worst_oa", "training.best_score")
+    assert "-1.5 (1 seed)" in with_values(on_validation, study)
     assert loose_numbers(f"{text}, `1.5` of 2405.00361, and 7.3 more") == ["7.3"]
