@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from study_cells import HERE, PROTOCOLS, Cell, cells, config_of, read_method, read_set
+from study_cells import HERE, PROTOCOLS, Cell, cells, config_of, one_network, read_method, read_set
 
 from mamol.api import TrainOptions, pretrain_backbone, train_model
 from mamol.baselines.combined import Ensemble, PerPattern, hidden
@@ -131,7 +131,7 @@ def trained_config(cell: Cell, dataset: Dataset, kind: str, overrides: list[str]
 
 def validate_cell(cell: Cell, overrides: list[str]) -> None:
     """Train one network and print its validation score; the test part is not looked at."""
-    if {"baseline", "networks"} & read_method(cell.method).keys():
+    if not one_network(cell.method):
         raise UsageError(f"'{cell.method}' is not one network with a validation score; --validate is for those that are.")
     own = read_set(cell.set_name)
     dataset, kind = load_dataset(own["dataset"]), str(own["split"])

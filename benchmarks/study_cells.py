@@ -88,6 +88,11 @@ def read_method(name: str) -> dict[str, Any]:
     return tomllib.loads(file.read_text(encoding="utf-8"))
 
 
+def one_network(method: str) -> bool:
+    """Tell whether a method is one network that trains on every pattern; trees and networks for one pattern are not."""
+    return not {"baseline", "networks"} & read_method(method).keys()
+
+
 def about(ablation: str) -> str:
     """Return what an ablation changes: the first line of its file."""
     return (STUDY / "ablations" / f"{ablation}.toml").read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
@@ -176,6 +181,6 @@ def fits(set_name: str, method: str, protocol: str) -> bool:
     scene_backbone = read_base(given).get("backbone", {}).get("kind", "scene") == "scene"
     if protocol in ("pixel", "degraded") and set_name not in SCENES:
         return False
-    if protocol == "unseen" and {"baseline", "networks"} & read_method(method).keys():
+    if protocol == "unseen" and not one_network(method):
         return False
     return method not in given.get("without", []) and (scene_backbone or method not in names_of("ablations"))

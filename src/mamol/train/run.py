@@ -65,6 +65,8 @@ class Prepared:
     seed: int
     source: str
     """Catalogue name or absolute path, from which `evaluate` opens the data again; "" if they came from memory."""
+    given: str = ""
+    """Hash of the backbone that the configuration names; "" if it names none."""
 
 
 def prepare(dataset: Dataset, split: Split, config: Config, seed: int, source: str = "") -> Prepared:
@@ -82,7 +84,7 @@ def prepare(dataset: Dataset, split: Split, config: Config, seed: int, source: s
     model = build_classifier(shape, config)
     model.stand_in(normalizer)
     feed = Feed(dataset, split, normalizer, config, seed)
-    return Prepared(dataset, split, normalizer, model, feed, config, seed, source)
+    return Prepared(dataset, split, normalizer, model, feed, config, seed, source, given.hash if given else "")
 
 
 def check_trainable(dataset: Dataset, split: Split) -> None:
@@ -224,7 +226,7 @@ def _match(config: Config, given: BackboneDocument, dataset: Dataset) -> Config:
 
 def _same_run(prepared: Prepared, out: Path) -> None:
     """Write what this run is, or raise ConfigError, naming what differs, if the run in the folder is another one."""
-    data, given = prepared.dataset, prepared.config.backbone.path
+    data = prepared.dataset
     own: dict[str, Any] = {
         "config": prepared.config.model_dump(mode="json"),
         "split": prepared.split.hash(),
@@ -234,7 +236,7 @@ def _same_run(prepared: Prepared, out: Path) -> None:
         "classes": list(class_names(data)),
         # Four digits: the same on every machine.
         "means": {m: [f"{x:.3e}" for x in s.mean] for m, s in prepared.normalizer.statistics.items()},
-        "backbone": read_backbone(Path(given))[0].hash if given else "",
+        "backbone": prepared.given,
     }
     path = out / "run.json"
     if not path.exists():
