@@ -3,7 +3,8 @@
     sets/<set>.toml        the data, what all methods share there, the methods that are left out (`without`), what some methods
                            need of their own there (`own.<method>`), the name of earlier records that count (`earlier`), and
                            the set whose forests and boosted trees are its own, too (`trees`): trees know no steps
-    methods/<method>.toml  what differs from it; ablations/<name>.toml: what differs from MaMOL's defaults
+    methods/<method>.toml  what differs from it
+    ablations/<name>.toml  what differs from MaMOL's defaults, or from another method's (`of`)
     [budget]               of a method: the rank of the set's own mixture (by default 16 + 4 a modality + 8), shared out over
                            the method's experts in shares `shared`, `specific` and `dynamic`; without one the ranks are the set's
 
@@ -83,9 +84,20 @@ def read_set(name: str) -> dict[str, Any]:
 
 @cache
 def read_method(name: str) -> dict[str, Any]:
-    """Read the TOML of a method, or of an ablation of MaMOL."""
+    """Read the TOML of a method, or of an ablation on top of the method that it is of."""
     file = next(f for kind in ("methods", "ablations") if (f := STUDY / kind / f"{name}.toml").exists())
-    return tomllib.loads(file.read_text(encoding="utf-8"))
+    found = tomllib.loads(file.read_text(encoding="utf-8"))
+    if "of" not in found:
+        return found
+    method = dict(read_method(found.pop("of")))
+    _update(method, found)
+    return method
+
+
+def ablated(ablation: str) -> str:
+    """Return the method that an ablation changes: MaMOL, or what its file says with `of`."""
+    file = STUDY / "ablations" / f"{ablation}.toml"
+    return str(tomllib.loads(file.read_text(encoding="utf-8")).get("of", "mamol"))
 
 
 def one_network(method: str) -> bool:
@@ -127,10 +139,10 @@ def config_of(cell: Cell, modalities: Sequence[str], overrides: Sequence[str] = 
     data = ("dataset", "split", "without", "base", "earlier", "trees", "own")
     _update(base, {k: v for k, v in given.items() if k not in data})
     own = load_config(None, (), base).experts
-    _update(base, {k: v for k, v in method.items() if k not in ("budget", "networks")})
     if "budget" in method:
         tied = bool(method.get("experts", {}).get("tied", False))
         _update(base, {"experts": budget_of(method["budget"], own, len(modalities), tied)})
+    _update(base, {k: v for k, v in method.items() if k not in ("budget", "networks")})
     _update(base, given.get("own", {}).get(cell.method, {}))
     if cell.protocol == "unseen":
         _update(base, {"train": {"held_out": unseen_by(cell.seed, modalities)}})
@@ -145,8 +157,9 @@ def read_base(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _update(base: dict[str, Any], more: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write sections over those of `base`, key by key; a section that changes is a new one, files are read once."""
     for section, values in more.items():
-        base.setdefault(section, {}).update(values)
+        base[section] = {**base.get(section, {}), **values}
 
 
 def unseen_by(seed: int, modalities: Sequence[str]) -> list[str]:

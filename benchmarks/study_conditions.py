@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from study_cells import HERE, about, names_of
+from study_cells import HERE, ablated, about, names_of
 from study_records import KEYS, METHODS, SETS, Runs, Study, difference, mean_rates, seeds_of, shown, signed, trained_weights
 
 from mamol.evaluate.interval import paired_interval
@@ -66,13 +66,13 @@ def _mean_oa(result: dict[str, Any], chosen: set[str]) -> float:
 
 
 def ablations_table(study: Study) -> str:
-    """What each ablation changes, set by set: the ablated mixture minus MaMOL, paired by seed."""
+    """What each ablation changes, set by set: the ablated method minus the method, paired by seed."""
     out = []
     for name in SETS:
         found = [a for a in names_of("ablations") if (name, a, "patterns") in study]
         rows = []
         for ablation in found:
-            cells = [signed(difference(study, name, ablation, "mamol", k)) for k in KEYS]
+            cells = [signed(difference(study, name, ablation, ablated(ablation), k)) for k in KEYS]
             weights = trained_weights(study, name, ablation)
             seeds = len(study[name, ablation, "patterns"])
             rows.append(f"| {ablation} | {about(ablation)} | {seeds} | {weights:,} | {' | '.join(cells)} |")
@@ -80,7 +80,8 @@ def ablations_table(study: Study) -> str:
             head = "| ablation | what | seeds | trained weights | mean OA | mean AA | worst OA |"
             out += [f"### {name}", "", head, "|---|---|---:|---:|---:|---:|---:|", *rows, ""]
     note = (
-        "Points: the ablation minus MaMOL, paired by seed, with the 95 % interval. Those that take a part out have fewer "
+        "Points: the ablation minus what it ablates (MaMOL where nothing else is said), paired by seed, with the 95 % interval. "
+        "Those that take a part out have fewer "
         "weights, too; hold them against the column of weights. They are written for three sensors."
     )
     return "\n".join([*out, note]) if out else "No ablation has a record yet (`python benchmarks/study.py SET/ablations`)."

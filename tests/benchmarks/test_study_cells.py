@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 
 import pytest
 import study_cells
-from study_cells import Cell, cells, config_of, names_of, read_method, read_set, unseen_by
+from study_cells import Cell, ablated, cells, config_of, names_of, read_method, read_set, unseen_by
 
 from mamol.config import ExpertConfig
 from mamol.configs import load_config
@@ -67,6 +68,19 @@ def test_earlier_records_had_the_settings_of_the_cell(set_name: str, file: str, 
         both = [(s, k) for s, tree in had.items() for k in tree if k in wanted.get(s, {})]
         assert len(both) > 40
         assert [(s, k) for s, k in both if had[s][k] != wanted[s][k]] == []
+
+
+def test_an_ablation_changes_the_method_that_it_is_of_and_nothing_else() -> None:
+    for name in names_of("ablations"):
+        ours, theirs = (config_of(Cell("worldcereal-canada", m, 0), SENSORS) for m in (ablated(name), name))
+        assert ours != theirs, name
+        tree = tomllib.loads((study_cells.STUDY / "ablations" / f"{name}.toml").read_text(encoding="utf-8"))
+        left = [(s, k) for s, tree_ in ours.model_dump().items() for k, v in tree_.items() if theirs.model_dump()[s][k] != v]
+        assert sorted(left) == sorted((s, k) for s in tree.keys() - {"of"} for k in tree[s]), name
+    assert [ablated("lora-scale-1"), ablated("no-dynamic")] == ["lora", "mamol"]
+    scaled = config_of(Cell("worldcereal-canada", "hydra-scale-1", 0), SENSORS).experts
+    assert scaled.tied
+    assert set(scales(scaled)) == {1.0}
 
 
 def test_trees_of_sets_with_the_same_data_are_fitted_once() -> None:
