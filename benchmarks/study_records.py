@@ -24,7 +24,7 @@ PARADIGMS = (
 )  # fmt: skip
 OTHERS = (
     "head", "prompts", "full", "networks", "ensemble", "fill-zeros", "fill-mean", "fill-regression", "forest", "boosted",
-    "forest-complete", "forest-per-pattern",
+    "boosted-balanced", "forest-complete", "forest-per-pattern",
 )  # fmt: skip
 METHODS = (*PARADIGMS, *OTHERS)
 KEYS = ("mean_oa", "mean_aa", "worst_oa")

@@ -108,6 +108,20 @@ def test_word_order_and_padding_change_nothing_but_words_do() -> None:
     assert np.isnan(found[4]).all()
 
 
+def test_class_weights_move_trees_to_the_rare_class() -> None:
+    dataset = made_samples(200)
+    rng = np.random.default_rng(0)
+    labels = np.where(rng.random(200) < 0.2, 1, 0).astype(np.int16)  # nothing in the data tells the classes apart
+    rare = replace(dataset, labels=labels)
+    split = make_split(rare, "random", 0)
+
+    def said(balance: float) -> float:
+        settings = ForestSettings("boosted", trees=10, class_balance=balance, jobs=1)
+        return float(fit_trees(rare, split, settings).predict(rare.samples)[:, 1].mean())
+
+    assert said(0.0) + 0.05 < said(1.0) < 0.9
+
+
 def test_boosted_trees_do_not_run_away_with_a_class_of_five() -> None:
     dataset = made_samples(200)
     rare = replace(dataset, labels=np.where(np.arange(200) < 5, 2, np.minimum(dataset.labels, 1)).astype(np.int16))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 from study_cells import RESULTS, Cell, config_of, names_of, read_method
@@ -37,7 +36,7 @@ def test_records_have_the_settings_of_their_cells() -> None:
         name, method, protocol, seed = path.stem.split("--")
         record, cell = read_record(path), Cell(name, method, int(seed), protocol)
         if "baseline" in read_method(method):
-            same = record["config"] == asdict(ForestSettings(**read_method(method)["baseline"], seed=cell.seed))
+            same = ForestSettings(**record["config"]) == ForestSettings(**read_method(method)["baseline"], seed=cell.seed)
         else:
             had, wanted = (
                 comparable(c) for c in (Config.model_validate(record["config"]), config_of(cell, modalities(record["result"])))

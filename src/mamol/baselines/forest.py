@@ -20,6 +20,7 @@ import numpy as np
 from scipy import ndimage
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.feature_extraction.text import HashingVectorizer
+from sklearn.utils.class_weight import compute_sample_weight
 
 from mamol.data.dataset import UNLABELLED, Dataset, Scene, class_names, modality_names
 from mamol.data.split import TRAIN, Split
@@ -40,11 +41,16 @@ Estimator = RandomForestClassifier | HistGradientBoostingClassifier
 
 @dataclass(frozen=True)
 class ForestSettings:
-    """How a tree baseline is built; `trees` is also the number of boosting rounds, at most 200 of those."""
+    """How a tree baseline is built; `trees` is also the number of boosting rounds, at most 200 of those.
+
+    A training place weighs frequency^-class_balance of its class, as in a network's loss (`train.class_balance`); the pure
+    leaves of a forest hardly feel it.
+    """
 
     kind: str = "forest"
     regime: str = "every"
     trees: int = 300
+    class_balance: float = 0.0
     seed: int = 0
     jobs: int = 2
 
@@ -144,7 +150,9 @@ def _fit(settings: ForestSettings, table: np.ndarray, labels: np.ndarray) -> Est
     No tree splits on a constant, so whatever the column holds later changes nothing.
     """
     table = np.where(np.isnan(table).all(axis=0), np.float32(0), table)
-    return ESTIMATORS[settings.kind](settings).fit(table, labels)
+    weight = compute_sample_weight("balanced", labels) ** settings.class_balance
+    own = weight / weight.mean() if settings.class_balance else None
+    return ESTIMATORS[settings.kind](settings).fit(table, labels, sample_weight=own)
 
 
 def batch_features(batch: Batch, layout: TableLayout) -> tuple[dict[str, np.ndarray], np.ndarray, tuple[int, ...]]:
