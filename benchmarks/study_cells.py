@@ -187,8 +187,8 @@ def cells(wanted: list[str], seeds: list[int], protocol: str) -> list[Cell]:
 
 
 def fits(set_name: str, method: str, protocol: str) -> bool:
-    """Tell whether a method is run on a set: ablations are written for the scene backbone, holes need pixels, and trees and
-    networks for one pattern cannot be kept from a pattern.
+    """Tell whether a method is run on a set: holes need pixels, trees and networks for one pattern cannot be kept from a
+    pattern, and ablations are written for the scene backbone, but for those that change the training alone.
     """
     given = read_set(set_name)
     scene_backbone = read_base(given).get("backbone", {}).get("kind", "scene") == "scene"
@@ -196,4 +196,5 @@ def fits(set_name: str, method: str, protocol: str) -> bool:
         return False
     if protocol == "unseen" and not one_network(method):
         return False
-    return method not in given.get("without", []) and (scene_backbone or method not in names_of("ablations"))
+    training_alone = read_method(method).keys() == {"train"}
+    return method not in given.get("without", []) and (scene_backbone or training_alone or method not in names_of("ablations"))

@@ -26,7 +26,7 @@ from mamol.evaluate.report import pattern_name
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-FILES = ("README.md", "docs/results.md", "docs/speed.md", "docs/maps.md", "docs/study.md")
+FILES = ("README.md", "docs/results.md", "docs/speed.md", "docs/maps.md", "docs/study.md", "docs/decisions/005-study.md")
 SETS = ("worldcereal-canada", "bigearthnet-s1s2", "idtrees")
 METHODS = {"mamol": "MaMOL", "forest": "random forest", "boosted": "boosted trees"}
 WAYS = {"mamol": "MaMOL", "lora": "LoRA, equal weights", "full": "whole network", "head": "head only"}

@@ -120,5 +120,8 @@ def test_cells_are_listed_seed_by_seed() -> None:
     assert [c.seed for c in found] == sorted(c.seed for c in found)
     assert {c.method for c in found} == {"lora", *names_of("ablations")}
     assert Cell("worldcereal-galileo", "prompts", 0) not in cells(["worldcereal-galileo"], [0], "patterns")
+    galileo = {c.method for c in cells(["worldcereal-galileo/ablations"], [0], "patterns")}
+    assert {"unweighted", "distillation"} <= galileo
+    assert not {"no-shared", "lora-scale-1"} & galileo
     with pytest.raises(SystemExit, match="no such set or method: mfaet/lora; sets bigearthnet"):
         cells(["mfaet/lora"], [0], "patterns")
