@@ -63,7 +63,7 @@ def test_a_backbone_folder_is_used_again(tmp_path: Path) -> None:
     pretrain_backbone(prepare(scene, split, tiny_config(), 0), tmp_path / "backbone")
     with pytest.raises(OutputExists):
         mamol.pretrain_backbone(scene, tmp_path / "backbone")
-    config = tiny_config(backbone={"path": str(tmp_path / "backbone"), "width": 32})
+    config = tiny_config(backbone={"path": str(tmp_path / "backbone")})
     train(prepare(scene, split, config, 0), tmp_path / "run")
     made = json.loads((tmp_path / "backbone" / "backbone.json").read_text())["hash"]
     assert fingerprint(load_run(tmp_path / "run").model.backbone) == made

@@ -16,6 +16,7 @@ import pytest
 
 from conftest import Trained
 from made import TINY, made_samples, made_scene, tiny_config
+from mamol.configs import build_config
 from mamol.data.dataset import Dataset, classes_from
 from mamol.data.samples import write_samples
 from mamol.data.split import make_split
@@ -65,6 +66,19 @@ def test_a_run_is_not_resumed_on_another_backbone(tmp_path: Path) -> None:
     pretrain_backbone(prepared(pretrain={"steps": 4}), given)
     with pytest.raises(ConfigError, match=r"another backbone \(other weights\)"):
         train(prepared(backbone={"path": str(given)}), tmp_path / "run", resume=True)
+
+
+def test_a_given_backbone_fixes_its_settings_and_another_one_asked_for_is_refused(tmp_path: Path) -> None:
+    given = tmp_path / "backbone"
+    pretrain_backbone(prepared(data={"compress": 3}), given)
+    dataset = made_samples()
+    split = make_split(dataset, "block", 0, 8)
+    silent_on_them = build_config({"backbone": {"path": str(given), "freeze": False}, "tokens": {"placeholder": "zeros"}})
+    found = prepare(dataset, split, silent_on_them, 0).config
+    assert (found.data.compress, found.tokens.window_px) == (3, TINY["tokens"]["window_px"])
+    assert (found.backbone.freeze, found.tokens.placeholder) == (False, "zeros")
+    with pytest.raises(ConfigError, match=r"data\.compress = 40, it has 3\. Leave them out"):
+        prepare(dataset, split, build_config({"backbone": {"path": str(given)}, "data": {"compress": 40}}), 0)
 
 
 def test_a_finished_run_is_kept_only_for_the_same_question(

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from accelerate import PartialState
 
-from mamol.config import Config
+from mamol.config import Config, Section
 from mamol.data.dataset import UNLABELLED, Dataset, Scene, class_names, grid_sizes, label_arrays
 from mamol.data.normalize import Normalizer
 from mamol.data.split import TRAIN, Split
@@ -212,7 +212,7 @@ def _document(prepared: Prepared, temperatures: dict[str, float], backbone_hash:
 
 
 def _match(config: Config, given: BackboneDocument, dataset: Dataset) -> Config:
-    """Take the sizes that a given backbone fixes; refuse one that was made for other modalities."""
+    """Take what a given backbone fixes; refuse one of other modalities, or another setting that was asked for by name."""
     if given.modalities != dataset.modalities:
         raise ConfigError(
             f"the backbone was pretrained on {', '.join(m.name for m in given.modalities)} with "
@@ -221,6 +221,14 @@ def _match(config: Config, given: BackboneDocument, dataset: Dataset) -> Config:
         )
     backbone = given.config.backbone.model_copy(update={"path": config.backbone.path, "freeze": config.backbone.freeze})
     tokens = given.config.tokens.model_copy(update={"placeholder": config.tokens.placeholder})
+    fixed: dict[str, Section] = {"backbone": backbone, "tokens": tokens, "data": given.config.data}
+    asked = ((s, k, getattr(getattr(config, s), k)) for s in fixed for k in sorted(getattr(config, s).model_fields_set))
+    other = [f"{s}.{k} = {v!r}, it has {has!r}" for s, k, v in asked if v != (has := getattr(fixed[s], k))]
+    if other:
+        raise ConfigError(
+            f"the backbone {config.backbone.path} was pretrained with other settings than asked for: {'; '.join(other)}. "
+            "Leave them out to train on this backbone, or pretrain another one."
+        )
     return config.model_copy(update={"backbone": backbone, "tokens": tokens, "data": given.config.data})
 
 
