@@ -19,7 +19,7 @@ from made import TINY, made_samples, made_scene, tiny_config
 from mamol.configs import build_config
 from mamol.data.dataset import Dataset, classes_from
 from mamol.data.samples import write_samples
-from mamol.data.split import make_split
+from mamol.data.split import TEST, make_split
 from mamol.errors import CheckpointError, ConfigError, DataError, OutputExists
 from mamol.modality import Batch
 from mamol.model.checkpoint import load_run, read_run
@@ -90,6 +90,9 @@ def test_a_finished_run_is_kept_only_for_the_same_question(
         return prepare(dataset, make_split(dataset, "block", seed, 8), tiny_config(**sections), seed)
 
     shifted = Batch({m: v + 1 for m, v in data.samples.values.items()}, data.samples.available)
+    hole = {m: a.copy() for m, a in data.samples.available.items()}
+    hole["photo"][np.flatnonzero(asked().split.roles[0] == TEST)[0]] = False  # not in training: the means stay
+    holed = Batch(data.samples.values, hole)
     before = {p.name: p.read_bytes() for p in run.iterdir() if p.is_file()}
     assert train(asked(), run, resume=True).modalities == ("optical", "weather", "photo")
     assert "was finished already" in caplog.text
@@ -98,6 +101,7 @@ def test_a_finished_run_is_kept_only_for_the_same_question(
         (asked(seed=1), "another split, seed;"),
         (asked(replace(data, name="others")), "another data set;"),
         (asked(replace(data, samples=shifted)), "another set of values"),
+        (asked(replace(data, samples=holed)), r"another availability \(other places"),
         (asked(replace(data, classes=classes_from(["a", "b", "z"]))), "another set of classes;"),
     ):
         with pytest.raises(ConfigError, match=says):

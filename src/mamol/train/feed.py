@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mamol.config import Config
+from mamol.data.availability import table_hash
 from mamol.data.dataset import UNLABELLED, Dataset, Scene
 from mamol.data.normalize import Normalizer
 from mamol.data.split import TRAIN, UNUSED, VAL, Split
@@ -95,6 +96,10 @@ class Feed:
                 columns = np.zeros_like(rows)
             out.append(np.stack([np.full_like(rows, i), rows, columns], axis=1))
         return np.concatenate(out)
+
+    def available_hashes(self) -> dict[str, str]:
+        """Return what says, modality by modality, where in the data it is available."""
+        return {m: table_hash(np.concatenate([a[m].numpy().ravel() for _, a, *_ in self.pieces]))[:16] for m in self.order}
 
     def class_weight(self) -> Tensor:
         """Return one loss weight per class, (K,): frequency^-power, 1 on average over the training labels."""

@@ -245,6 +245,7 @@ def _same_run(prepared: Prepared, out: Path) -> None:
         # Four digits: the same on every machine.
         "means": {m: [f"{x:.3e}" for x in s.mean] for m, s in prepared.normalizer.statistics.items()},
         "backbone": prepared.given,
+        "available": prepared.feed.available_hashes(),
     }
     path = out / "run.json"
     if not path.exists():
@@ -255,7 +256,7 @@ def _same_run(prepared: Prepared, out: Path) -> None:
     if differs:
         said = {"config": f"configuration ({_changed(found['config'], own['config'])})", "dataset": "data set"}
         said |= {"means": "set of values (the bands have other means)"}
-        said |= {"backbone": "backbone (other weights)"}
+        said |= {"backbone": "backbone (other weights)", "available": "availability (other places lack a modality)"}
         said |= {k: f"set of {k}" for k in ("modalities", "classes")}
         causes = [k for k in differs if k != "means"] or differs  # another split has other means
         what = ", ".join(said.get(k, k) for k in causes)
