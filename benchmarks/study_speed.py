@@ -31,7 +31,7 @@ from mamol.evaluate.record import environment
 from mamol.files import write_json
 from mamol.train.feed import Draw
 from mamol.train.losses import batch_loss
-from mamol.train.run import prepare
+from mamol.train.prepare import prepare
 
 SET, REFERENCE = "embedded", "lora"
 Run = Callable[[], object]

@@ -19,7 +19,8 @@ from made import made_samples, made_scene, tiny_config
 from mamol.data.dataset import Dataset
 from mamol.data.split import Split, make_split
 from mamol.model.predictor import MamolPredictor
-from mamol.train.run import prepare, train
+from mamol.train.prepare import prepare
+from mamol.train.run import train
 
 torch.set_num_threads(1)
 

@@ -34,7 +34,7 @@ from mamol.mapping.predict import BLOCK_PX, MapRequest, check_tile, map_tile
 from mamol.model.checkpoint import RunDocument, load_run, read_run
 from mamol.model.predictor import MamolPredictor
 from mamol.train import run as training
-from mamol.train.run import Prepared, prepare
+from mamol.train.prepare import Prepared, prepare
 
 Progress = Callable[[str, int, int, str], None]
 """Called as progress(what, done, total, note)."""

@@ -12,7 +12,7 @@ from mamol.config import Config, TrainConfig
 from mamol.data.split import make_split
 from mamol.errors import CheckpointError
 from mamol.train.loop import fit, schedule
-from mamol.train.run import Prepared, prepare
+from mamol.train.prepare import Prepared, prepare
 from mamol.train.validate import Validation
 
 

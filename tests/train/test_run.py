@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 
 from conftest import Trained
-from made import TINY, made_samples, made_scene, tiny_config
-from mamol.configs import build_config
+from made import TINY, made_samples, tiny_config
 from mamol.data.dataset import Dataset, classes_from
 from mamol.data.samples import write_samples
 from mamol.data.split import TEST, make_split
-from mamol.errors import CheckpointError, ConfigError, DataError, OutputExists
+from mamol.errors import CheckpointError, ConfigError, OutputExists
 from mamol.modality import Batch
 from mamol.model.checkpoint import load_run, read_run
-from mamol.train.run import Prepared, prepare, pretrain_backbone, train
+from mamol.train.prepare import Prepared, prepare
+from mamol.train.run import pretrain_backbone, train
 
 
 def prepared(**sections: dict[str, object]) -> Prepared:
@@ -68,19 +68,6 @@ def test_a_run_is_not_resumed_on_another_backbone(tmp_path: Path) -> None:
         train(prepared(backbone={"path": str(given)}), tmp_path / "run", resume=True)
 
 
-def test_a_given_backbone_fixes_its_settings_and_another_one_asked_for_is_refused(tmp_path: Path) -> None:
-    given = tmp_path / "backbone"
-    pretrain_backbone(prepared(data={"compress": 3}), given)
-    dataset = made_samples()
-    split = make_split(dataset, "block", 0, 8)
-    silent_on_them = build_config({"backbone": {"path": str(given), "freeze": False}, "tokens": {"placeholder": "zeros"}})
-    found = prepare(dataset, split, silent_on_them, 0).config
-    assert (found.data.compress, found.tokens.window_px) == (3, TINY["tokens"]["window_px"])
-    assert (found.backbone.freeze, found.tokens.placeholder) == (False, "zeros")
-    with pytest.raises(ConfigError, match=r"data\.compress = 40, it has 3\. Leave them out"):
-        prepare(dataset, split, build_config({"backbone": {"path": str(given)}, "data": {"compress": 40}}), 0)
-
-
 def test_a_finished_run_is_kept_only_for_the_same_question(
     sample_run: Trained, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -110,14 +97,6 @@ def test_a_finished_run_is_kept_only_for_the_same_question(
     (run / "run.json").unlink()
     with pytest.raises(CheckpointError, match=r"no run.json"):
         train(asked(), run, resume=True)
-
-
-def test_one_class_in_train_is_refused() -> None:
-    scene = made_scene()
-    for tile in scene.tiles:
-        tile.labels[tile.labels > 0] = 0
-    with pytest.raises(DataError, match=r"has 1 class\(es\) \(bare\)"):
-        prepare(scene, make_split(scene, "block", 0, 8), tiny_config(), 0)
 
 
 def test_the_log_can_be_plotted(scene_run: Trained) -> None:

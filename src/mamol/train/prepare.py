@@ -1,0 +1,87 @@
+"""A data set made ready for one run: checked, normalised, its model built, its batches to be drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mamol.config import Config, Section
+from mamol.data.dataset import UNLABELLED, Dataset, Scene, class_names, grid_sizes, label_arrays
+from mamol.data.normalize import Normalizer
+from mamol.data.split import TRAIN, Split
+from mamol.errors import ConfigError, DataError
+from mamol.model.build import AnyClassifier, build_classifier
+from mamol.model.checkpoint import BackboneDocument, read_backbone
+from mamol.model.classifier import InputShape
+from mamol.seed import seed_torch
+from mamol.train.feed import Feed
+
+
+@dataclass
+class Prepared:
+    """A data set made ready for one run."""
+
+    dataset: Dataset
+    split: Split
+    normalizer: Normalizer
+    model: AnyClassifier
+    feed: Feed
+    config: Config
+    seed: int
+    source: str
+    """Catalogue name or absolute path, from which `evaluate` opens the data again; "" if they came from memory."""
+    given: str = ""
+    """Hash of the backbone that the configuration names; "" if it names none."""
+
+
+def prepare(dataset: Dataset, split: Split, config: Config, seed: int, source: str = "") -> Prepared:
+    """Check, normalise and build; raises DataError if the training labels hold fewer than two classes."""
+    check_trainable(dataset, split)
+    given = read_backbone(Path(config.backbone.path))[0] if config.backbone.path else None
+    if given is not None:
+        config = _match(config, given, dataset)
+        normalizer = Normalizer.from_json(given.normalizer)
+    else:
+        normalizer = Normalizer.fit(dataset, split, config.data)
+    bands = {m.name: normalizer.bands(m.name) for m in dataset.modalities}
+    shape = InputShape(dataset.modalities, bands, len(dataset.classes), isinstance(dataset, Scene), grid_sizes(dataset))
+    seed_torch(seed, "start")
+    model = build_classifier(shape, config)
+    model.stand_in(normalizer)
+    feed = Feed(dataset, split, normalizer, config, seed)
+    return Prepared(dataset, split, normalizer, model, feed, config, seed, source, given.hash if given else "")
+
+
+def check_trainable(dataset: Dataset, split: Split) -> None:
+    """Raise DataError unless the training part holds labels of two classes or more."""
+    pairs = zip(label_arrays(dataset), split.roles, strict=True)
+    found = np.unique(np.concatenate([labels[(role == TRAIN) & (labels != UNLABELLED)] for labels, role in pairs]))
+    if len(found) < 2:
+        names = [class_names(dataset)[k] for k in found]
+        raise DataError(
+            f"the training part of '{dataset.name}' has {len(found)} class(es) ({', '.join(names) or 'none'}); "
+            "at least two are needed. Add labels, or choose another split or seed."
+        )
+
+
+def _match(config: Config, given: BackboneDocument, dataset: Dataset) -> Config:
+    """Take what a given backbone fixes; refuse one of other modalities, or another setting that was asked for by name."""
+    if given.modalities != dataset.modalities:
+        raise ConfigError(
+            f"the backbone was pretrained on {', '.join(m.name for m in given.modalities)} with "
+            f"{[m.bands for m in given.modalities]} bands; '{dataset.name}' has "
+            f"{', '.join(m.name for m in dataset.modalities)} with {[m.bands for m in dataset.modalities]}."
+        )
+    backbone = given.config.backbone.model_copy(update={"path": config.backbone.path, "freeze": config.backbone.freeze})
+    tokens = given.config.tokens.model_copy(update={"placeholder": config.tokens.placeholder})
+    fixed: dict[str, Section] = {"backbone": backbone, "tokens": tokens, "data": given.config.data}
+    asked = ((s, k, getattr(getattr(config, s), k)) for s in fixed for k in sorted(getattr(config, s).model_fields_set))
+    other = [f"{s}.{k} = {v!r}, it has {has!r}" for s, k, v in asked if v != (has := getattr(fixed[s], k))]
+    if other:
+        raise ConfigError(
+            f"the backbone {config.backbone.path} was pretrained with other settings than asked for: {'; '.join(other)}. "
+            "Leave them out to train on this backbone, or pretrain another one."
+        )
+    return config.model_copy(update={"backbone": backbone, "tokens": tokens, "data": given.config.data})

@@ -1,0 +1,35 @@
+"""Data are made ready for a run, or refused: too few classes, a backbone that was made otherwise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from made import TINY, made_samples, made_scene, tiny_config
+from mamol.configs import build_config
+from mamol.data.split import make_split
+from mamol.errors import ConfigError, DataError
+from mamol.train.prepare import prepare
+from mamol.train.run import pretrain_backbone
+
+
+def test_one_class_in_train_is_refused() -> None:
+    scene = made_scene()
+    for tile in scene.tiles:
+        tile.labels[tile.labels > 0] = 0
+    with pytest.raises(DataError, match=r"has 1 class\(es\) \(bare\)"):
+        prepare(scene, make_split(scene, "block", 0, 8), tiny_config(), 0)
+
+
+def test_a_given_backbone_fixes_its_settings_and_another_one_asked_for_is_refused(tmp_path: Path) -> None:
+    given = tmp_path / "backbone"
+    dataset = made_samples()
+    split = make_split(dataset, "block", 0, 8)
+    pretrain_backbone(prepare(dataset, split, tiny_config(data={"compress": 3}), 0), given)
+    silent_on_them = build_config({"backbone": {"path": str(given), "freeze": False}, "tokens": {"placeholder": "zeros"}})
+    found = prepare(dataset, split, silent_on_them, 0).config
+    assert (found.data.compress, found.tokens.window_px) == (3, TINY["tokens"]["window_px"])
+    assert (found.backbone.freeze, found.tokens.placeholder) == (False, "zeros")
+    with pytest.raises(ConfigError, match=r"data\.compress = 40, it has 3\. Leave them out"):
+        prepare(dataset, split, build_config({"backbone": {"path": str(given)}, "data": {"compress": 40}}), 0)
