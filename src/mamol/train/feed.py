@@ -16,7 +16,7 @@ from mamol.config import Config
 from mamol.data.availability import table_hash
 from mamol.data.dataset import UNLABELLED, Dataset, Scene
 from mamol.data.normalize import Normalizer
-from mamol.data.split import TRAIN, UNUSED, VAL, Split
+from mamol.data.split import TEST, TRAIN, UNUSED, VAL, Split
 from mamol.data.windows import starts
 from mamol.errors import DataError
 from mamol.model.predictor import tensors
@@ -111,12 +111,13 @@ class Feed:
     def draw(self, step: int, batch: int, labelled: bool = True) -> Draw:
         """Draw a batch for a step: augmented, complete (as far as observed); labels outside TRAIN are hidden.
 
-        Scenes: windows (B, C, window_px, window_px) at random offsets around random places, flipped and turned.
+        Scenes: windows (B, C, window_px, window_px) at random offsets around random places, flipped and turned. Without labels
+        they reach further, and what they hold of the test area is not available.
         """
         rng = generator(self.seed, "batch" if labelled else "pretrain", step)
         places = self.train if labelled else self.free
         chosen = places[rng.integers(len(places), size=batch)]
-        draw = self._windows(chosen, rng) if self.is_scene else self._samples(chosen)
+        draw = self._windows(chosen, rng, labelled) if self.is_scene else self._samples(chosen)
         if labelled and self.config.train.band_noise:
             _add_noise(draw, int(rng.integers(2**31)), self.config.train.band_noise, self.texts)
         return draw
@@ -134,7 +135,7 @@ class Feed:
         rows = torch.from_numpy(chosen[:, 1])
         return Draw({m: v[rows] for m, v in values.items()}, {m: a[rows] for m, a in available.items()}, self.labels[0][rows])
 
-    def _windows(self, chosen: np.ndarray, rng: np.random.Generator) -> Draw:
+    def _windows(self, chosen: np.ndarray, rng: np.random.Generator, labelled: bool) -> Draw:
         side = self.config.tokens.window_px
         dense = self.config.model.task == "dense"
         cuts = []
@@ -145,12 +146,15 @@ class Feed:
             top, left = row - down, column - right
             if dense:  # stay inside the tile where it is large enough: padding teaches nothing
                 top, left = (int(np.clip(v, 0, max(n - side, 0))) for v, n in ((top, height), (left, width)))
-            cut = self.cut((int(piece), int(top), int(left)), TRAIN)
+            cut = self.cut((int(piece), int(top), int(left)), TRAIN, test_hidden=not labelled)
             cuts.append(_turn(cut, int(rng.integers(4)), bool(rng.integers(2))) if dense else cut)
         return join(cuts)
 
-    def cut(self, place: tuple[int, int, int], role: int) -> Draw:
-        """Cut one window (1, C, side, side) that may reach over the border; labels of other roles are hidden."""
+    def cut(self, place: tuple[int, int, int], role: int, test_hidden: bool = False) -> Draw:
+        """Cut one window (1, C, side, side) that may reach over the border; labels of other roles are hidden.
+
+        With `test_hidden` its pixels of the test area are not available.
+        """
         (piece, top, left), side = place, self.config.tokens.window_px
         values, available = self.pieces[piece]
         label = torch.where(self.roles[piece] == role, self.labels[piece], UNLABELLED)[None]
@@ -162,8 +166,9 @@ class Feed:
             inside = x[..., rows, columns]
             return torch.nn.functional.pad(inside, pad, value=fill) if any(pad) else inside
 
-        cut_values = {m: window(v, 0.0) for m, v in values.items()}
-        return Draw(cut_values, {m: window(a, False) for m, a in available.items()}, window(label, UNLABELLED))
+        seen = window(self.roles[piece] != TEST, False) if test_hidden else torch.tensor(True)
+        cut_values = {m: window(v, 0.0) * seen for m, v in values.items()}
+        return Draw(cut_values, {m: window(a, False) & seen for m, a in available.items()}, window(label, UNLABELLED))
 
     def held_out(self, role: int = VAL, most: int = 600) -> Draw:
         """Return the windows or samples that hold labels of `role`, at most `most` of the windows."""
