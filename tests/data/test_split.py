@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from made import made_samples, made_scene
-from mamol.data.dataset import Scene, Tile
-from mamol.data.split import TEST, TRAIN, UNUSED, VAL, group_ids, labelled_counts, make_split
+from mamol.data.dataset import Georeference, Scene, Tile
+from mamol.data.split import TEST, TRAIN, UNUSED, VAL, Split, group_ids, labelled_counts, make_split
 from mamol.data.synthetic import make_scene
 from mamol.errors import DataError, UnknownName
 
@@ -41,6 +43,49 @@ def test_groups_stay_whole(seed: int) -> None:
             where = {g: set(split.roles[0][dataset.groups == g]) for g in np.unique(dataset.groups)}
         assert all(len(roles) == 1 for roles in where.values())
         assert {TRAIN, VAL, TEST} <= set().union(*where.values())
+
+
+def on_the_ground(scene: Scene, places: list[tuple[str, float, float]]) -> Scene:
+    """Put tiles on 10 m grids: (CRS, easting, northing of the upper left corner)."""
+    tiles = [
+        replace(t, georeference=Georeference(crs, (10.0, 0.0, x, 0.0, -10.0, y)))
+        for t, (crs, x, y) in zip(scene.tiles, places, strict=True)
+    ]
+    return replace(scene, tiles=tuple(tiles))
+
+
+def test_two_dates_of_one_ground_stay_on_one_side() -> None:
+    """Three groups of two tiles each are too few to be folds; their squares go together, as the groups would."""
+    scene = made_scene(6, 96)
+    paired = replace(scene, tiles=tuple(replace(t, group=f"ground{i // 2}") for i, t in enumerate(scene.tiles)))
+    split = make_split(paired, "block", 0, 8)
+    ids = group_ids(paired, 8)
+    for first, second in ((0, 1), (2, 3), (4, 5)):
+        np.testing.assert_array_equal(split.roles[first], split.roles[second])
+        np.testing.assert_array_equal(ids[first], ids[second])
+    assert not np.isin(ids[0], ids[2]).any()
+
+
+@pytest.mark.parametrize("tiles", [3, 8], ids=["squares", "whole tiles"])
+def test_tiles_that_share_ground_do_not_leak(tiles: int) -> None:
+    scene = made_scene(tiles, 64)
+    apart = on_the_ground(scene, [("EPSG:32632", 500_000 + 640 * i, 5_000_000) for i in range(tiles)])  # side by side
+    close = on_the_ground(scene, [("EPSG:32632", 500_000 + 440 * i, 5_000_000) for i in range(tiles)])  # 20 pixels shared
+    before, after = (make_split(s, "block", 0, 8) for s in (apart, close))
+    assert before.hash() == make_split(scene, "block", 0, 8).hash()
+    leaks = 0
+    for i in range(tiles - 1):
+        for role, other in ((TEST, TRAIN), (TRAIN, TEST), (TEST, VAL), (VAL, TEST)):
+
+            def both(split: Split, left: int = i, one: int = role, two: int = other) -> int:
+                return int(((split.roles[left][:, 44:] == one) & (split.roles[left + 1][:, :20] == two)).sum())
+
+            leaks += both(before)
+            assert both(after) == 0
+    assert leaks > 0
+    for kept, had in zip(after.roles, before.roles, strict=True):
+        np.testing.assert_array_equal(kept == TEST, had == TEST)
+    assert make_split(close, "random", 0, 8).overlap["overlapping"] > make_split(apart, "random", 0, 8).overlap["overlapping"]
 
 
 def test_groups_are_numbered_as_the_split_keeps_them(one_tile: Scene) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -44,6 +45,11 @@ class Grid:
     def shape(self) -> tuple[int, int]:
         """Return (H, W)."""
         return self.height, self.width
+
+    @property
+    def whole(self) -> Slices:
+        """Return the window that is all of it."""
+        return slice(0, self.height), slice(0, self.width)
 
     @property
     def bounds(self) -> Bounds:
@@ -119,6 +125,33 @@ def pixel_size(own: Grid, grid: Grid) -> float:
         sides[:, 0] = (sides[:, 0] + 180) % 360 - 180
     in_own_pixels = sides @ np.array([[inverse.a, inverse.d], [inverse.b, inverse.e]])
     return 1 / float(np.linalg.norm(in_own_pixels, ord=2))
+
+
+def shared_ground(grids: Sequence[Grid]) -> list[tuple[int, int]]:
+    """List the pairs (i, j), i < j, of grids with a CRS whose bounds share ground; those that only touch do not.
+
+    Bounds are compared in the CRS of both, or in longitude and latitude where that differs: a few pairs too many then.
+    """
+    there = [i for i, g in enumerate(grids) if g.georeference.crs]
+    if len(there) < 2:
+        return []
+    boxes = np.array([transform_bounds(grids[i].georeference.crs, "EPSG:4326", *grids[i].bounds) for i in there])
+    boxes[boxes[:, 0] > boxes[:, 2], ::2] = -180, 180  # across the antimeridian
+    found = []
+    for n, box in enumerate(boxes):
+        for m in n + 1 + np.flatnonzero(_overlap(box, boxes[n + 1 :])):
+            i, j = there[n], there[m]
+            crs = [grids[k].georeference.crs for k in (i, j)]
+            if not same_crs(*crs) or _overlap(np.array(grids[i].bounds), np.array([grids[j].bounds]))[0]:
+                found.append((i, j))
+    return found
+
+
+def _overlap(box: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Tell which bounds (n, 4) share more than a millionth of its own side with a box (4,), bool (n,)."""
+    least = 1e-6 * (box[2:] - box[:2])
+    shared = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
+    return np.asarray((shared > least).all(axis=1))
 
 
 def around(own: Grid, grid: Grid, part: Slices, place: str) -> Slices:

@@ -1,7 +1,7 @@
 """Which pixel or sample is for training, validation or test: three splits, each with its overlap report.
 
-    block     whole groups (plot, patch, map cell), or square blocks of one tile, with a gap of at least the patch
-              between train and test; no test patch may reach a training pixel
+    block     whole groups (plot, patch, map cell), or square blocks of tiles of fewer than four groups, with a gap of at least
+              the patch between train and test; no test patch may reach a training pixel, nor the ground of one in another tile
     random    per class at random, as much of the literature does; it leaks, and the report says how much
     official  the published one
 
@@ -22,6 +22,7 @@ from scipy import ndimage
 from sklearn.model_selection import StratifiedGroupKFold
 
 from mamol.data.dataset import UNLABELLED, Dataset, Scene, label_arrays
+from mamol.data.grid import Grid, missing_onto, shared_ground
 from mamol.errors import DataError, unknown
 from mamol.seed import generator
 
@@ -74,7 +75,9 @@ def _block(dataset: Dataset, seed: int, patch_px: int) -> list[np.ndarray]:
         return _square_blocks(dataset, seed, patch_px)
     role_of = _fold_groups(*_group_table(dataset), seed)
     if isinstance(dataset, Scene):
-        return [np.full(t.labels.shape, role_of.get(t.group, TRAIN), dtype=np.int8) for t in dataset.tiles]
+        return _gap(
+            [np.full(t.labels.shape, role_of.get(t.group, TRAIN), dtype=np.int8) for t in dataset.tiles], dataset, patch_px
+        )
     return [np.array([role_of.get(g, TRAIN) for g in dataset.groups], dtype=np.int8)]
 
 
@@ -85,7 +88,7 @@ def group_ids(dataset: Dataset, patch_px: int) -> list[np.ndarray]:
     names = sorted({t.group for t in dataset.tiles})
     if len(names) >= TEST_FOLDS:
         return [np.full(t.labels.shape, names.index(t.group)) for t in dataset.tiles]
-    return [i * ROW**2 + _squares(t.labels.shape, patch_px) for i, t in enumerate(dataset.tiles)]
+    return _squares(dataset, patch_px)
 
 
 def _group_table(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
@@ -142,26 +145,34 @@ def _one_fold(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int, att
 
 def _square_blocks(dataset: Scene, seed: int, patch_px: int) -> list[np.ndarray]:
     """Cut tiles into squares, share them out, and leave a gap of patch_px around the test squares."""
-    squares, labels, groups = [], [], []
-    for i, tile in enumerate(dataset.tiles):
-        square = _squares(tile.labels.shape, patch_px)
-        squares.append(square)
+    squares, labels, groups = _squares(dataset, patch_px), [], []
+    for tile, square in zip(dataset.tiles, squares, strict=True):
         chosen = tile.labels != UNLABELLED
         step = max(1, int(chosen.sum()) // 20_000)
         labels.append(tile.labels[chosen][::step])
-        groups.append(np.array([f"{i}/{s}" for s in square[chosen][::step]]))
+        groups.append(np.array([_name(s) for s in square[chosen][::step]]))
     role_of = _fold_groups(np.concatenate(labels), np.concatenate(groups), seed)
     out = []
-    for i, square in enumerate(squares):
-        names, index = np.unique(square, return_inverse=True)
-        table = np.array([role_of.get(f"{i}/{s}", UNUSED) for s in names], dtype=np.int8)
-        out.append(_gap(table[index].reshape(square.shape), patch_px))
-    return out
+    for square in squares:
+        ids, index = np.unique(square, return_inverse=True)
+        table = np.array([role_of.get(_name(s), UNUSED) for s in ids], dtype=np.int8)
+        out.append(table[index].reshape(square.shape))
+    return _gap(out, dataset, patch_px)
 
 
-def _squares(shape: tuple[int, ...], patch_px: int) -> np.ndarray:
-    """Number the squares of a tile, int (H, W): of four patches' side, less where the tile is small, never under two."""
-    return _grid(shape, max(2 * patch_px, min(4 * patch_px, min(shape) // 5)))
+def _squares(dataset: Scene, patch_px: int) -> list[np.ndarray]:
+    """Number the squares of every tile, int (H, W): of four patches' side, less where a tile is small, never under two.
+
+    Tiles of one group have the same numbers, so that a square of one and the same square of another stay together.
+    """
+    order = list(dict.fromkeys(t.group for t in dataset.tiles))
+    smallest = {g: min(min(t.labels.shape) for t in dataset.tiles if t.group == g) for g in order}
+    side = {g: max(2 * patch_px, min(4 * patch_px, n // 5)) for g, n in smallest.items()}
+    return [order.index(t.group) * ROW**2 + _grid(t.labels.shape, side[t.group]) for t in dataset.tiles]
+
+
+def _name(square: int) -> str:
+    return f"{square // ROW**2}/{square % ROW**2}"
 
 
 def _grid(shape: tuple[int, ...], side: int) -> np.ndarray:
@@ -169,13 +180,31 @@ def _grid(shape: tuple[int, ...], side: int) -> np.ndarray:
     return np.asarray(rows * ROW + columns)
 
 
-def _gap(roles: np.ndarray, patch_px: int) -> np.ndarray:
-    """Set to UNUSED what lies within patch_px - 1 of a test pixel, and within the same distance of validation."""
-    reach = 2 * patch_px - 1
-    near_test = ndimage.maximum_filter((roles == TEST).astype(np.uint8), size=reach) > 0
-    out = np.where(near_test & (roles != TEST), UNUSED, roles)
-    near_val = ndimage.maximum_filter((out == VAL).astype(np.uint8), size=reach) > 0
-    return np.where(near_val & (out == TRAIN), UNUSED, out).astype(np.int8)
+def _gap(roles: list[np.ndarray], dataset: Scene, patch_px: int) -> list[np.ndarray]:
+    """Set to UNUSED what lies within patch_px - 1 of a test pixel, and what trains within the same distance of validation."""
+    near_test = _near([r == TEST for r in roles], dataset, patch_px)
+    out = [np.where(near & (r != TEST), UNUSED, r) for r, near in zip(roles, near_test, strict=True)]
+    near_val = _near([r == VAL for r in out], dataset, patch_px)
+    return [np.where(near & (r == TRAIN), UNUSED, r).astype(np.int8) for r, near in zip(out, near_val, strict=True)]
+
+
+def _near(masks: list[np.ndarray], dataset: Scene, patch_px: int) -> list[np.ndarray]:
+    """Tell which pixels lie within patch_px - 1 of a mask's, bool (H, W) per tile: in the tile, or on the ground of another.
+
+    So far reaches a window that holds the pixel. Ground is compared where tiles have a CRS.
+    """
+    own = [_widened(m, patch_px) for m in masks]
+    out = [m.copy() for m in own]
+    grids = [Grid(t.labels.shape[0], t.labels.shape[1], t.georeference) for t in dataset.tiles]
+    for pair in shared_ground(grids):
+        for i, j in (pair, pair[::-1]):  # windows of tile i that reach ground of tile j, and the other way round
+            there = (grids[i], grids[i].whole), (grids[j], grids[j].whole)
+            out[j] |= missing_onto(own[i], *there) | _widened(missing_onto(masks[i], *there), patch_px)
+    return out
+
+
+def _widened(mask: np.ndarray, patch_px: int) -> np.ndarray:
+    return np.asarray(ndimage.maximum_filter(mask.astype(np.uint8), size=2 * patch_px - 1, mode="constant") > 0)
 
 
 def _random(dataset: Dataset, seed: int, patch_px: int) -> list[np.ndarray]:
@@ -215,18 +244,15 @@ def _official(dataset: Dataset, seed: int, patch_px: int) -> list[np.ndarray]:
 
 
 def _overlap(dataset: Dataset, roles: list[np.ndarray], patch_px: int) -> dict[str, float]:
-    """Count test labels whose patch holds a training label; for a sample set, whose group does."""
-    test = overlapping = 0
-    for role, labels in zip(roles, label_arrays(dataset), strict=True):
-        is_test = (role == TEST) & (labels != UNLABELLED)
-        is_train = (role == TRAIN) & (labels != UNLABELLED)
-        if isinstance(dataset, Scene):
-            # A window that holds the pixel reaches patch_px - 1 pixels to either side.
-            near = ndimage.maximum_filter(is_train.astype(np.uint8), size=2 * patch_px - 1, mode="constant") > 0
-        else:
-            near = np.isin(dataset.groups, np.unique(dataset.groups[is_train]))
-        test += int(is_test.sum())
-        overlapping += int((is_test & near).sum())
+    """Count test labels whose patch holds a training label, or its ground; for a sample set, whose group does."""
+    labels = label_arrays(dataset)
+    is_test, is_train = ([(r == k) & (a != UNLABELLED) for r, a in zip(roles, labels, strict=True)] for k in (TEST, TRAIN))
+    if isinstance(dataset, Scene):
+        near = _near(is_train, dataset, patch_px)
+    else:
+        near = [np.isin(dataset.groups, np.unique(dataset.groups[is_train[0]]))]
+    test = sum(int(t.sum()) for t in is_test)
+    overlapping = sum(int((t & n).sum()) for t, n in zip(is_test, near, strict=True))
     return {
         "patch_px": patch_px,
         "test": test,
