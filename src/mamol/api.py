@@ -22,7 +22,7 @@ from mamol.data.catalog import CATALOG, load_dataset, open_reader
 from mamol.data.dataset import UNLABELLED, Dataset, Scene, label_arrays
 from mamol.data.memory import MemoryReader, Reader
 from mamol.data.raster import Grid
-from mamol.data.split import TEST, UNUSED, Split, make_split
+from mamol.data.split import TEST, UNUSED, Split, labels_hash, make_split
 from mamol.errors import DataError, GridMismatch, UsageError, unknown
 from mamol.evaluate.activation import expert_activation
 from mamol.evaluate.score import score
@@ -121,8 +121,8 @@ def evaluate_run(
 
     `dataset` None takes the one that was trained on, and its test part. Another data set counts wholly as test; the
     baselines are then left out, for they would have to be trained on it. `protocol` is "patterns", "rate",
-    "pixel" or "degraded" (scenes). Raises UnknownName, UsageError for other classes, DataError if the training data changed
-    since.
+    "pixel" or "degraded" (scenes). Raises UnknownName, UsageError for other classes, DataError if the split or the labels
+    of the training part changed since (values are not compared).
     """
     document, predictor = read_run(Path(run)), load_run(run)
     data, split = _test_data(document, dataset)
@@ -157,6 +157,11 @@ def _test_data(document: RunDocument, dataset: Dataset | str | Path | None) -> t
             f"'{data.name}' is not what it was when the run was trained (its split has hash {split.hash()[:12]}, the run's "
             f"has {document.split['hash'][:12]}), so test and training labels cannot be told apart. Give the old data, "
             "train anew, or give the data another name to use all of them as a test."
+        )
+    if document.split.get("labels", found := labels_hash(data, split)) != found:  # runs of before lack it
+        raise DataError(
+            f"the training labels of '{data.name}' are not those that the run was trained with; its classes may have moved. Give "
+            "the old data, train anew, or give the data another name to use all of them as a test."
         )
     return data, split
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from conftest import Trained
 from mamol.api import Evaluation, evaluate_run
+from mamol.data.dataset import Scene
 from mamol.data.split import make_split
 from mamol.errors import DataError, UsageError
 from mamol.evaluate.plots import draw_all
@@ -67,3 +70,13 @@ def test_other_data_is_tested_wholly_and_changed_data_is_refused(scene_run: Trai
     with pytest.raises(UsageError, match="from memory"):
         evaluate_run(scene_run.run)
     assert make_split(scene_run.dataset, "block", 0, 8).hash() == scene_run.split.hash()
+
+
+def test_swapped_labels_under_the_same_split_are_refused(scene_run: Trained) -> None:
+    scene = scene_run.dataset
+    assert isinstance(scene, Scene)
+    swapped = [np.select([t.labels == 1, t.labels == 2], [2, 1], t.labels).astype(np.int16) for t in scene.tiles]
+    other = replace(scene, tiles=tuple(replace(t, labels=a) for t, a in zip(scene.tiles, swapped, strict=True)))
+    assert make_split(other, "block", 0, 8).hash() == scene_run.split.hash()
+    with pytest.raises(DataError, match="the training labels of 'made' are not those"):
+        evaluate_run(scene_run.run, other, baselines=())

@@ -80,6 +80,7 @@ def test_a_finished_run_is_kept_only_for_the_same_question(
     hole = {m: a.copy() for m, a in data.samples.available.items()}
     hole["photo"][np.flatnonzero(asked().split.roles[0] == TEST)[0]] = False  # not in training: the means stay
     holed = Batch(data.samples.values, hole)
+    swapped = replace(data, labels=np.select([data.labels == 1, data.labels == 2], [2, 1], data.labels).astype(np.int16))
     before = {p.name: p.read_bytes() for p in run.iterdir() if p.is_file()}
     assert train(asked(), run, resume=True).modalities == ("optical", "weather", "photo")
     assert "was finished already" in caplog.text
@@ -88,6 +89,7 @@ def test_a_finished_run_is_kept_only_for_the_same_question(
         (asked(seed=1), "another split, seed;"),
         (asked(replace(data, name="others")), "another data set;"),
         (asked(replace(data, samples=shifted)), "another set of values"),
+        (asked(swapped), "another set of labels;"),
         (asked(replace(data, samples=holed)), r"another availability \(other places"),
         (asked(replace(data, classes=classes_from(["a", "b", "z"]))), "another set of classes;"),
     ):

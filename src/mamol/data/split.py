@@ -70,6 +70,14 @@ def make_split(dataset: Dataset, kind: str = "block", seed: int = 0, patch_px: i
     return split
 
 
+def labels_hash(dataset: Dataset, split: Split) -> str:
+    """Return the SHA-256 of the labels that train and validate."""
+    digest = hashlib.sha256()
+    for role, labels in zip(split.roles, label_arrays(dataset), strict=True):
+        digest.update(np.where(np.isin(role, (TRAIN, VAL)), labels, UNLABELLED).astype(np.int16).tobytes())
+    return digest.hexdigest()
+
+
 def _block(dataset: Dataset, seed: int, patch_px: int) -> list[np.ndarray]:
     if isinstance(dataset, Scene) and len({t.group for t in dataset.tiles}) < TEST_FOLDS:
         return _square_blocks(dataset, seed, patch_px)

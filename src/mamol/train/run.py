@@ -19,6 +19,7 @@ import torch
 from accelerate import PartialState
 
 from mamol.data.dataset import class_names
+from mamol.data.split import labels_hash
 from mamol.errors import CheckpointError, ConfigError, OutputExists, UsageError
 from mamol.evaluate.record import environment
 from mamol.files import atomic, write_json, write_text
@@ -144,7 +145,13 @@ def _document(prepared: Prepared, temperatures: dict[str, float], backbone_hash:
         normalizer=prepared.normalizer.to_json(),
         temperatures=temperatures,
         backbone_hash=backbone_hash,
-        split={"kind": split.kind, "seed": split.seed, "hash": split.hash(), "overlap": split.overlap},
+        split={
+            "kind": split.kind,
+            "seed": split.seed,
+            "hash": split.hash(),
+            "labels": labels_hash(prepared.dataset, split),
+            "overlap": split.overlap,
+        },
         parameters=prepared.model.parameter_counts(),
         training=training,
     )
@@ -156,6 +163,7 @@ def _same_run(prepared: Prepared, out: Path) -> None:
     own: dict[str, Any] = {
         "config": prepared.config.model_dump(mode="json"),
         "split": prepared.split.hash(),
+        "labels": labels_hash(data, prepared.split),
         "seed": prepared.seed,
         "dataset": data.name,
         "modalities": [[m.name, m.kind, m.bands] for m in data.modalities],
@@ -175,8 +183,9 @@ def _same_run(prepared: Prepared, out: Path) -> None:
         said = {"config": f"configuration ({_changed(found['config'], own['config'])})", "dataset": "data set"}
         said |= {"means": "set of values (the bands have other means)"}
         said |= {"backbone": "backbone (other weights)", "available": "availability (other places lack a modality)"}
-        said |= {k: f"set of {k}" for k in ("modalities", "classes")}
-        causes = [k for k in differs if k != "means"] or differs  # another split has other means
+        said |= {k: f"set of {k}" for k in ("labels", "modalities", "classes")}
+        follow = ("means", "labels") if "split" in differs else ("means",)  # another split has other means, and labels
+        causes = [k for k in differs if k not in follow] or differs
         what = ", ".join(said.get(k, k) for k in causes)
         raise ConfigError(f"{out} was started with another {what}; give the same to resume it, or choose another folder.")
 
