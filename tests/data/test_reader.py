@@ -4,10 +4,12 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pyogrio
 import pytest
 import rasterio
 import rasterio.shutil
 import scipy.io
+import shapely
 from rasterio.transform import from_origin
 from rasterio.vrt import WarpedVRT
 
@@ -164,6 +166,24 @@ def test_polygons_are_burnt_by_field(folder: Path) -> None:
     labels = open_scene(folder).load().tiles[0].labels
     assert (labels == 1).sum() == 3 * 4
     assert (labels == 0).sum() == 4 * 4
+
+
+@pytest.mark.parametrize(("one", "kind"), [("1", "int32"), ("1.0", "float32"), ('"1"', "float64")])
+def test_numbers_as_classes_of_polygons(folder: Path, one: str, kind: str) -> None:
+    boxes = shapely.box([WEST, WEST + 50, WEST + 100], NORTH - 40, [WEST + 40, WEST + 90, WEST + 140], NORTH)
+    code = np.ma.masked_equal(np.array([1, 1234567, 0], kind), 0)  # of the third it is not known
+    fields = {"field_data": [code.data], "fields": ["code"], "field_mask": [code.mask]}
+    pyogrio.raw.write(folder / "crowns.gpkg", shapely.to_wkb(boxes), **fields, geometry_type="Polygon", crs=CRS)
+    change(folder, 'path = "labels.tif"', 'path = "crowns.gpkg"\nfield = "code"')
+    change(folder, '"field"', f'"field"\nvalue = {one}')
+    change(folder, '"wood"', '"wood"\nvalue = 1234567')
+    labels = open_scene(folder).load().tiles[0].labels
+    assert [(labels == k).sum() for k in (0, 1)] == [16, 16]
+    text = (folder / "scene.toml").read_text()
+    (folder / "scene.toml").write_text(text[: text.index("[[classes]]")])
+    assert [c.name for c in open_scene(folder).classes] == ["1", "1234567"]
+    change(folder, 'field = "code"', 'field = "code"\nignore = [1234567]')
+    assert [c.name for c in open_scene(folder).classes] == ["1"]
 
 
 def test_all_touched_burns_more(folder: Path) -> None:

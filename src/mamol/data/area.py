@@ -4,9 +4,8 @@
     rows, columns = area_window(area, reader.grid(tile))
     inside = area_mask(area, reader.grid(tile), rows, columns)       # bool (h, w)
 
-The polygons are united and brought into the pixel coordinates of the grid, where a window is a plain slice. Their edges
-are cut into short pieces first: a straight line in degrees is no straight line in metres. A pixel is inside where its
-centre is, so an area smaller than a pixel may hold none, although a window covers it.
+The polygons are united and brought into the pixel coordinates of the grid, where a window is a plain slice. A pixel is
+inside where its centre is, so an area smaller than a pixel may hold none, although a window covers it.
 """
 
 from __future__ import annotations
@@ -17,19 +16,15 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import pyogrio
 import rasterio
 import shapely
 from rasterio.features import rasterize
-from rasterio.warp import transform as transform_points
-from rasterio.warp import transform_bounds
 
-from mamol.data.grid import NO_WAY, Bounds, Grid, Slices, crs_name, said, same_crs
-from mamol.errors import DataError, GridMismatch, UsageError, unknown
+from mamol.data.grid import Grid, Slices, said
+from mamol.data.vectors import bounds_in, onto_ground, read_layer
+from mamol.errors import DataError, GridMismatch
 from mamol.files import must_exist
 
-PIECES = 64
-"""An edge is at most this part of the area's extent long before it is reprojected: the error falls with its square."""
 SNAP_PX = 1e-6
 __all__ = ["Area", "Grid", "Slices", "area_mask", "area_window", "read_area"]
 
@@ -49,24 +44,13 @@ def read_area(path: Path | str, layer: str | None = None) -> Area:
     `layer` None takes the only layer; a table without geometry (QGIS keeps its styles in one) is none. Raises FileMissing,
     DataError (unreadable, or no polygon in it), UnknownName for a layer and UsageError for several of which none is named.
     """
-    path = must_exist(Path(path), "area of interest")
-    try:
-        tables = {str(name): kind for name, kind in pyogrio.list_layers(path)}
-        layers = [name for name, kind in tables.items() if kind is not None] or list(tables)
-        if layer is not None and layer not in tables:
-            raise unknown(f"layer of {path.name}", layer, layers)
-        if layer is None and len(layers) > 1:
-            raise UsageError(f"{path} has the layers {', '.join(layers)}; name the one that holds the area with --area-layer.")
-        layer = layer or next(iter(layers), None)
-        meta, _, wkb, _ = pyogrio.raw.read(path, layer=layer, columns=[])
-        shapes = [s for s in shapely.from_wkb([] if wkb is None else wkb) if s is not None]
-    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, shapely.errors.ShapelyError) as error:
-        raise DataError(f"{path} cannot be read as polygons ({error}). Give a GeoPackage, GeoJSON or Shapefile.") from error
-    polygons = _polygons(shapely.make_valid(np.array(shapes, dtype=object)))
+    found = read_layer(must_exist(Path(path), "area of interest"), layer, "--area-layer", ())
+    shapes = found.shapes[~shapely.is_missing(found.shapes)]
+    polygons = _polygons(shapely.make_valid(shapes))
     if not polygons:
         kinds = sorted({s.geom_type for s in shapes}) or ["nothing"]
         raise DataError(f"{path} holds no polygon with an area, but {', '.join(kinds)}; an area of interest is polygons.")
-    return Area(shapely.union_all(polygons), meta["crs"] or "", str(path))
+    return Area(shapely.union_all(polygons), found.crs, str(path))
 
 
 def area_window(area: Area, grid: Grid) -> Slices:
@@ -97,24 +81,18 @@ def area_mask(area: Area, grid: Grid, rows: slice, columns: slice) -> np.ndarray
 @lru_cache(maxsize=8)
 def _in_pixels(area: Area, grid: Grid) -> shapely.Geometry:
     """Return what of the area lies in the tile, x in columns and y in rows from the outer corner."""
-    own, polygons = grid.georeference.crs, area.polygons
-    if own and not area.crs:
+    if grid.georeference.crs and not area.crs:
         raise GridMismatch(
             f"{area.source} has no CRS and the tile has one, so nobody knows where the area lies; write the file with its CRS."
         )
-    try:
-        if own and not same_crs(area.crs, own):
-            with rasterio.Env():  # which keeps PROJ from printing its own words
-                polygons = _reproject(area, grid)
-    except NO_WAY:
-        raise GridMismatch(
-            f"{area.source} has the CRS {crs_name(area.crs)}, the tile {crs_name(own)}: there is no way from one to the other. "
-            "Check the area's CRS, or write its polygons in the tile's."
-        ) from None
-    pixels = shapely.make_valid(shapely.transform(polygons, grid.pixels))
+    there = onto_ground(np.array([area.polygons]), area.crs, grid, area.source)
+    pixels = shapely.make_valid(shapely.transform(there, grid.pixels))
     parts = _polygons(shapely.intersection(pixels, shapely.box(0, 0, grid.width, grid.height)))
     if not parts:
-        raise _beside(area, polygons.bounds, grid.bounds)
+        raise GridMismatch(
+            f"{area.source} covers {said(area.polygons.bounds)}, the tile {said(bounds_in(area.crs, grid))}: they do not "
+            "overlap. Check the area and its CRS, or take another tile."
+        )
     return shapely.MultiPolygon(parts)
 
 
@@ -122,34 +100,6 @@ def _polygons(shapes: object) -> list[shapely.Polygon]:
     """Return the polygons that shapes consist of; a border in common with a tile is a line, and left out."""
     parts = shapely.get_parts(shapely.get_parts(shapes))
     return [p for p in parts if p.geom_type == "Polygon" and p.area > 0]
-
-
-def _reproject(area: Area, grid: Grid) -> shapely.Geometry:
-    """Return the part of the area around the tile in the tile's CRS: far parts may have no place in it."""
-    own, clipped = grid.georeference.crs, area.polygons
-
-    def project(points: np.ndarray) -> np.ndarray:
-        return np.column_stack(transform_points(area.crs, own, points[:, 0], points[:, 1]))
-
-    west, south, east, north = around = transform_bounds(own, area.crs, *grid.bounds)
-    if west < east:  # not across the antimeridian
-        rim = 0.1 * max(east - west, north - south)
-        clipped = shapely.intersection(clipped, shapely.box(west - rim, south - rim, east + rim, north + rim))
-    if clipped.is_empty:
-        raise _beside(area, area.polygons.bounds, around)
-    left, bottom, right, top = clipped.bounds
-    there = shapely.transform(shapely.segmentize(clipped, max(right - left, top - bottom) / PIECES), project)
-    if not np.isfinite(shapely.get_coordinates(there)).all():
-        raise _beside(area, area.polygons.bounds, around)
-    return there
-
-
-def _beside(area: Area, covered: Bounds, tile: Bounds) -> GridMismatch:
-    """Build the error for an area and a tile that share no ground; both bounds are (west, south, east, north) in one CRS."""
-    return GridMismatch(
-        f"{area.source} covers {said(covered)}, the tile {said(tile)}: they do not overlap. "
-        "Check the area and its CRS, or take another tile."
-    )
 
 
 def _span(low: float, high: float, length: int) -> slice:

@@ -2,7 +2,7 @@
 
 Raster values and polygon attributes are looked up in the scene's classes; values that are in neither the classes nor
 `ignore` are one error that names all of them, not a silent hole. Polygons are reprojected to the tile's CRS and burnt in
-file order, a later one over an earlier one.
+file order, a later one over an earlier one; those without a class text are left out.
 """
 
 from __future__ import annotations
@@ -11,16 +11,15 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pyogrio
 import rasterio
 import shapely
 from rasterio.features import rasterize
-from rasterio.warp import transform as transform_points
 
 from mamol.data.dataset import UNLABELLED, ClassInfo, classes_from
 from mamol.data.handles import is_there
 from mamol.data.raster import Grid, is_mat, open_raster, read_mat
-from mamol.data.spec import LabelSpec, SceneSpec
+from mamol.data.spec import LabelSpec, SceneSpec, attribute_text
+from mamol.data.vectors import onto_ground, read_layer
 from mamol.errors import ConfigError, DataError, FileMissing, GridMismatch, UnknownName, unknown
 
 MOST_NAMED = 20
@@ -51,7 +50,7 @@ def find_classes(spec: SceneSpec, tiles: tuple[str, ...]) -> tuple[tuple[ClassIn
         infos = tuple(ClassInfo(i.name, c.colour or i.colour) for i, c in zip(infos, spec.classes, strict=True))
         default = [c.name if vector else float(k) for k, c in enumerate(spec.classes, 1)]
         keys = [d if c.value is None else c.value for c, d in zip(spec.classes, default, strict=True)]
-        return infos, {(str(v) if vector else float(v)): k for k, v in enumerate(keys)}
+        return infos, {(attribute_text(v) if vector else float(v)): k for k, v in enumerate(keys)}
     found = sorted({v for t in tiles for v in _values(spec, spec.labels, t, vector)}, key=lambda v: (str(type(v)), v))
     names = [str(v) if vector else f"class {v:g}" for v in found]
     return classes_from(names), {v: k for k, v in enumerate(found)}
@@ -130,7 +129,7 @@ def _to_classes(values: np.ndarray, spec: LabelSpec, lookup: dict[float | str, i
 def _values(spec: SceneSpec, labels: LabelSpec, tile: str, vector: bool) -> set[float | str]:
     path = label_file(spec, tile)
     if vector:
-        return {text for v in _polygons(path, labels)[1] if (text := str(v)) and text not in labels.ignored_texts()}
+        return {text for text in _polygons(path, labels)[1] if text and text not in labels.ignored_texts()}
     if is_mat(path):
         found = np.unique(read_mat(path, labels.key))
     else:
@@ -140,35 +139,30 @@ def _values(spec: SceneSpec, labels: LabelSpec, tile: str, vector: bool) -> set[
     return {float(v) for v in found if not np.isnan(v) and float(v) not in labels.ignored_values()}
 
 
-def _polygons(path: Path, spec: LabelSpec) -> tuple[np.ndarray, np.ndarray, str]:
-    """Return shapes, the class text of each, and the file's CRS."""
-    try:
-        meta, _, wkb, columns = pyogrio.raw.read(path, layer=spec.layer)
-    except pyogrio.errors.DataSourceError as error:
-        raise DataError(f"{path} cannot be read as polygons ({error}).") from error
-    fields = list(meta["fields"])
+def _polygons(path: Path, spec: LabelSpec) -> tuple[np.ndarray, list[str], str]:
+    """Return shapes, the class text of each ("" for none), and the file's CRS."""
+    layer = read_layer(path, spec.layer, "layer = in [labels]")
     if spec.field is None:
-        raise ConfigError(f"labels from polygons need field = in scene.toml; {path.name} has {', '.join(fields)}.")
-    if spec.field not in fields:
-        raise unknown(f"field of {path.name}", spec.field, fields)
-    text = np.array(["" if v is None else str(v) for v in columns[fields.index(spec.field)]])
-    return shapely.from_wkb(wkb), text, meta["crs"] or ""
+        raise ConfigError(f"labels from polygons need field = in scene.toml; {path.name} has {', '.join(layer.columns)}.")
+    if spec.field not in layer.columns:
+        raise unknown(f"field of {path.name}", spec.field, layer.columns)
+    if len(layer.shapes) and shapely.is_missing(layer.shapes).all():
+        raise DataError(
+            f"{path} holds no shapes, only a table of {', '.join(layer.columns)}; name its layer of polygons with layer = in "
+            "[labels], or give another file."
+        )
+    return layer.shapes, [attribute_text(v) for v in layer.columns[spec.field]], layer.crs
 
 
 def _burn(path: Path, spec: LabelSpec, grid: Grid, lookup: dict[float | str, int]) -> np.ndarray:
     shapes, names, crs = _polygons(path, spec)
-    own = grid.georeference.crs
-    if crs and own and rasterio.crs.CRS.from_user_input(crs) != rasterio.crs.CRS.from_wkt(own):
-
-        def project(points: np.ndarray) -> np.ndarray:
-            return np.column_stack(transform_points(crs, own, points[:, 0], points[:, 1]))
-
-        shapes = shapely.transform(shapes, project)
     ignored = spec.ignored_texts()
-    seen = [(s, str(n)) for s, n in zip(shapes, names, strict=True) if s is not None and not s.is_empty and n != ""]
+    seen = [(s, n) for s, n in zip(shapes, names, strict=True) if s is not None and not s.is_empty and n != ""]
     if strange := sorted({n for _, n in seen} - ignored - set(map(str, lookup))):
         raise _undeclared(strange, spec, path, [str(k) for k in lookup])
-    pairs = [(shape, lookup[name]) for shape, name in seen if name not in ignored]
+    wanted = [(s, n) for s, n in seen if n not in ignored]
+    there = onto_ground(np.array([s for s, _ in wanted], dtype=object), crs, grid, str(path))
+    pairs = [(shape, lookup[name]) for shape, (_, name) in zip(there, wanted, strict=True) if not shape.is_empty]
     if not pairs:
         return np.full(grid.shape, UNLABELLED, dtype=np.int16)
     transform = rasterio.Affine(*grid.georeference.transform)

@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from mamol.data.handles import ARCHIVE, is_remote, resolve
@@ -103,6 +104,16 @@ class ModalitySpec(Part):
         )
 
 
+def attribute_text(value: object) -> str:
+    """Return an attribute of a polygon as the text of its class: a whole number without .0, "" where there is none.
+
+    A field of whole numbers of which one is not filled in is read as float, with NaN there.
+    """
+    if value is None or value != value:
+        return ""
+    return str(int(value)) if isinstance(value, (float, np.floating)) and value.is_integer() else str(value)
+
+
 class LabelSpec(Part):
     """Where the labels come from."""
 
@@ -132,7 +143,7 @@ class LabelSpec(Part):
 
     def ignored_texts(self) -> frozenset[str]:
         """Return the attribute texts of the polygons that are left out; a number stands for it with and without .0."""
-        given = [(v, v) if isinstance(v, str) else (f"{v:g}", str(float(v))) for v in self.ignore or ()]
+        given = [(v, v) if isinstance(v, str) else (attribute_text(v), str(float(v))) for v in self.ignore or ()]
         return frozenset(text for pair in given for text in pair)
 
 
