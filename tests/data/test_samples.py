@@ -8,10 +8,12 @@ import pytest
 from texts_made import made_texts
 
 from made import made_samples
-from mamol.data.dataset import SampleSet
+from mamol.data.dataset import SampleSet, classes_from
 from mamol.data.samples import load_samples, write_samples
+from mamol.data.split import TEST, TRAIN
 from mamol.data.texts import decode_texts
 from mamol.errors import DataError, FileMissing, OutputExists, UsageError
+from mamol.modality import Batch, Modality
 
 TEXT = 'name = "p"\nclasses = ["a", "b"]\n[modalities.title]\nkind = "text"\nbands = 5\n'
 
@@ -44,7 +46,75 @@ def test_parquet_rows_and_a_missing_modality(tmp_path: Path) -> None:
     assert loaded.samples.available["s2"].tolist() == [[True] * 3, [False] * 3]
     frame["s2"] = [[1, 2], [3]]
     frame.to_parquet(tmp_path / "samples.parquet")
-    with pytest.raises(DataError, match="row 0 of 's2' has 2 values"):
+    with pytest.raises(DataError, match="'s2': row 0 has 2 values"):
+        load_samples(tmp_path)
+
+
+def test_all_that_a_sample_set_holds_is_written(tmp_path: Path) -> None:
+    s2, slope = Modality('s2 "10 m"', 3, "series", 10.0, "reflectance", 4), Modality("slope.é", 1, "vector", 0.5)
+    values = {s2.name: np.ones((4, 3, 4), np.float32), slope.name: np.ones((4, 1), np.float32)}
+    batch = Batch(values, {s2.name: np.ones((4, 4), bool), slope.name: np.ones(4, bool)})
+    labels, groups, official = np.array([0, 1, 0, 1], np.int16), np.array(list("aabb")), np.array([0, TRAIN, TEST, TEST], np.int8)
+    dataset = SampleSet("q", (s2, slope), classes_from(["a", "b"]), batch, labels, groups, official)
+    again = load_samples(write_samples(dataset, tmp_path / "set"))
+    assert again.modalities == dataset.modalities
+    assert again.official is not None
+    np.testing.assert_array_equal(again.official, official)
+    with np.load(tmp_path / "set" / "samples.npz") as file:
+        assert file["official"].tolist() == [0, 1, 2, 2]
+
+
+def test_a_row_without_a_group_is_a_group_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "samples.toml").write_text('name = "p"\nclasses = ["a"]\n[modalities.x]\nkind = "vector"\nbands = 1\n')
+    frame = pd.DataFrame({"label": [0] * 5, "x": [[1.0]] * 5})
+    for groups, known in (
+        (["farm-1", None, "farm-2", None, "farm-1"], ["farm-1", "farm-2"]),
+        ([7, None, 8, None, 7], ["7.0", "8.0"]),
+    ):
+        frame.assign(group=groups, official=[1, 1, 2, 0, 1]).to_parquet(tmp_path / "samples.parquet")
+        loaded = load_samples(tmp_path)
+        assert [loaded.groups[i] for i in (0, 2, 4)] == [known[0], known[1], known[0]]
+        assert len(set(loaded.groups)) == 4
+        assert loaded.official is not None
+        assert loaded.official.tolist() == [TRAIN, TRAIN, TEST, 0, TRAIN]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"labels": np.zeros((6, 1), int)}, r"labels have shape \(6, 1\)"),
+        ({"labels": np.zeros(0, int), "values_s2": np.zeros((0, 3, 4))}, r"labels have shape \(0,\)"),
+        ({"groups": np.zeros((6, 1), int)}, r"groups has shape \(6, 1\).*\(6,\)"),
+        ({"groups": np.array("farm")}, r"groups has shape \(\).*\(6,\)"),
+        ({"groups": np.zeros(5, int)}, r"groups has shape \(5,\).*\(6,\)"),
+        ({"available_s2": np.ones((6, 3, 4), bool)}, r"available_s2 has shape \(6, 3, 4\).*\(6, 4\)"),
+        ({"available_s2": np.ones(4, bool)}, r"available_s2 has shape \(4,\).*\(6, 4\)"),
+        ({"available_s2": np.ones(6, bool)}, r"available_s2 has shape \(6,\).*\(6, 4\)"),
+        ({"available_s2": np.full((6, 4), "yes")}, "available_s2 is of type <U3"),
+        ({"official": np.ones((6, 1), int)}, r"official has shape \(6, 1\).*\(6,\)"),
+        ({"official": np.full(6, 3)}, r"official.*0 \(none\), 1 \(train\) or 2 \(test\); got 3"),
+        ({"official": np.full(6, "train")}, "official is of type <U5"),
+    ],
+)
+def test_arrays_of_another_shape(tmp_path: Path, wrong: dict[str, np.ndarray], says: str) -> None:
+    (tmp_path / "samples.toml").write_text('name = "p"\nclasses = ["a"]\n[modalities.s2]\nkind = "series"\nbands = 3\n')
+    right = {"labels": np.zeros(6, int), "values_s2": np.zeros((6, 3, 4))}
+    np.savez(tmp_path / "samples.npz", **(right | wrong))
+    with pytest.raises(DataError, match=says):
+        load_samples(tmp_path)
+
+
+def test_bad_columns(tmp_path: Path) -> None:
+    (tmp_path / "samples.toml").write_text(
+        'name = "p"\nclasses = ["a"]\n[modalities.s2]\nkind = "series"\nbands = 2\nlength = 2\n'
+    )
+    frame = pd.DataFrame({"label": [0, 0], "s2": [[1.0, 2.0, 3.0, 4.0]] * 2})
+    for values in ([[[1.0, 2.0], [3.0, 4.0]]] * 2, ["a", "b"]):
+        frame.assign(s2=values).to_parquet(tmp_path / "samples.parquet")
+        with pytest.raises(DataError, match=r"samples\.parquet: 's2': row 0 is no flat list of 4 numbers"):
+            load_samples(tmp_path)
+    frame[:0].to_parquet(tmp_path / "samples.parquet")
+    with pytest.raises(DataError, match=r"samples\.parquet: labels have shape \(0,\)"):
         load_samples(tmp_path)
 
 

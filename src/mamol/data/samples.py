@@ -8,10 +8,12 @@
     band_names = ["B2", ...] # optional, one per band: for a backbone that knows bands by name
 
 samples.npz holds values_<modality>, available_<modality> (optional; NaN means missing anyway), labels (integers from
-0, -1 unlabelled) and groups (optional text; samples of one group stay on one side of a split). A text is its UTF-8
-bytes, zeros to the end (mamol.data.texts.encode_texts), as whole numbers or float.
-samples.parquet holds one row per sample: the columns label and group, and a list column per modality, row-major in the
-shape of one sample; a text is a column of strings, cut to `bands` bytes. An empty text is not available.
+0, -1 unlabelled), groups (optional text; samples of one group stay on one side of a split) and official (optional: the
+published split, 0 none, 1 train, 2 test). A text is its UTF-8 bytes, zeros to the end (mamol.data.texts.encode_texts), as
+whole numbers or float.
+samples.parquet holds one row per sample: the columns label, group and official, and a list column per modality, row-major
+in the shape of one sample; a text is a column of strings, cut to `bands` bytes. An empty text is not available, and a row
+without a group is a group of its own.
 """
 
 from __future__ import annotations
@@ -29,10 +31,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from mamol.data.arrays import read_arrays
 from mamol.data.dataset import UNLABELLED, SampleSet, class_names, classes_from
 from mamol.data.faults import Place, find_faults
+from mamol.data.split import TEST, TRAIN, UNUSED
 from mamol.data.texts import decode_texts, encode_texts
 from mamol.errors import ConfigError, DataError, FileMissing, missing, together
 from mamol.files import atomic, must_exist, sha256_file
 from mamol.modality import AXES, Batch, Modality
+
+ROLES = np.array([UNUSED, TRAIN, TEST], dtype=np.int8)
+"""What 0, 1 and 2 of `official` mean."""
 
 
 class _Part(BaseModel):
@@ -46,6 +52,7 @@ class SampleModality(_Part):
     bands: int = Field(ge=1)
     band_names: tuple[str, ...] = ()
     unit: str = ""
+    gsd_m: float | None = Field(None, gt=0)
     height: int = Field(1, ge=1)
     width: int = Field(1, ge=1)
     length: int = Field(1, ge=1)
@@ -90,20 +97,20 @@ def load_samples(folder: Path) -> SampleSet:
                 f"needs ({len(labels)}, {m.bands}{', ...' if AXES[m.kind] > 2 else ''})."
             )
         there = np.asarray(np.isfinite(value).all(axis=1))
-        if f"available_{name}" in arrays:
-            there &= arrays[f"available_{name}"].astype(bool)
+        if (said := arrays.get(f"available_{name}")) is not None:
+            where = f"{table}: available_{name}"
+            there &= _shaped(_numbers(said, where), there.shape, where).astype(bool)
         if m.kind == "text":
             there &= _says_something(np.where(there[:, None], value, 0), f"{table}: values_{name}")
         values[name] = np.where(np.expand_dims(there, 1), value, 0).astype(np.float32)
         available[name] = there
         length = value.shape[2] if m.kind == "series" else 1
-        modalities.append(Modality(name, m.bands, m.kind, None, m.unit, length, m.band_names))
-    groups = arrays.get("groups", np.arange(len(labels))).astype(str)
-    if len(groups) != len(labels):
-        raise DataError(f"{table}: {len(groups)} groups for {len(labels)} labels; the two must be equal.")
-    provenance = {"sha256": {table.name: sha256_file(table)}}
+        modalities.append(Modality(name, m.bands, m.kind, m.gsd_m, m.unit, length, m.band_names))
+    groups = _groups(arrays.get("groups", np.arange(len(labels))), labels.shape, f"{table}: groups")
+    official = _official(arrays["official"], labels.shape, f"{table}: official") if "official" in arrays else None
+    sources = {"sha256": {table.name: sha256_file(table)}}
     batch = Batch(values, available)
-    return SampleSet(spec.name, tuple(modalities), classes_from(spec.classes), batch, labels, groups, provenance=provenance)
+    return SampleSet(spec.name, tuple(modalities), classes_from(spec.classes), batch, labels, groups, official, sources)
 
 
 def write_samples(dataset: SampleSet, folder: Path, overwrite: bool = False) -> Path:
@@ -111,12 +118,14 @@ def write_samples(dataset: SampleSet, folder: Path, overwrite: bool = False) -> 
     arrays = {f"values_{m}": v for m, v in dataset.samples.values.items()}
     arrays |= {f"available_{m}": a for m, a in dataset.samples.available.items()}
     arrays |= {"labels": dataset.labels, "groups": dataset.groups.astype(str)}
+    arrays |= {} if dataset.official is None else {"official": np.searchsorted(ROLES, dataset.official)}
     lines = [
         f"name = {_quoted(dataset.name)}",
         f"classes = {_quoted(class_names(dataset))}",
     ]
     for m in dataset.modalities:
-        lines += ["", f"[modalities.{m.name}]", f'kind = "{m.kind}"', f"bands = {m.bands}", f"unit = {_quoted(m.unit)}"]
+        lines += ["", f"[modalities.{_quoted(m.name)}]", f'kind = "{m.kind}"', f"bands = {m.bands}", f"unit = {_quoted(m.unit)}"]
+        lines += [f"gsd_m = {m.gsd_m}"] if m.gsd_m is not None else []
         lines += [f"band_names = {_quoted(m.band_names)}"] if m.band_names else []
     with atomic(folder, overwrite) as partial:
         partial.mkdir(parents=True)
@@ -153,19 +162,31 @@ def _from_parquet(path: Path, spec: SamplesSpec) -> dict[str, np.ndarray]:
         raise missing(f"column in {path}:", absent, map(str, frame.columns))
     arrays = {"labels": frame["label"].to_numpy()}
     if "group" in frame:
-        arrays["groups"] = frame["group"].to_numpy(dtype=str)
+        arrays["groups"] = frame["group"].to_numpy()
+    if "official" in frame:
+        arrays["official"] = frame["official"].to_numpy()
     for name, m in spec.modalities.items():
-        size = int(np.prod(m.shape()))
-        empty = np.full(size, np.nan, dtype=np.float32)
-        if m.kind == "text":
-            arrays[f"values_{name}"] = _encoded(frame[name], m.bands, f"{path}: '{name}'")
-            continue
-        rows = [empty if v is None else np.asarray(v, dtype=np.float32).ravel() for v in frame[name]]
-        wrong = [i for i, r in enumerate(rows) if len(r) != size]
-        if wrong:
-            raise DataError(f"{path}: row {wrong[0]} of '{name}' has {len(rows[wrong[0]])} values; a sample has {size}.")
-        arrays[f"values_{name}"] = np.stack(rows).reshape(len(rows), *m.shape())
+        where = f"{path}: '{name}'"
+        read = _encoded(frame[name], m.bands, where) if m.kind == "text" else _stacked(frame[name], m.shape(), where)
+        arrays[f"values_{name}"] = read
     return arrays
+
+
+def _stacked(column: pd.Series, shape: tuple[int, ...], where: str) -> np.ndarray:
+    """Return a column of lists as float32 (n, *shape); a missing one is NaN."""
+    size = int(np.prod(shape))
+    out = np.full((len(column), size), np.nan, dtype=np.float32)
+    for i, row in enumerate(column):
+        if row is None:
+            continue
+        try:
+            found = np.asarray(row, dtype=np.float32).ravel()
+        except (TypeError, ValueError) as error:
+            raise DataError(f"{where}: row {i} is no flat list of {size} numbers ({error}); write it as one.") from error
+        if len(found) != size:
+            raise DataError(f"{where}: row {i} has {len(found)} values; a sample has {size}.")
+        out[i] = found
+    return out.reshape(len(column), *shape)
 
 
 def _encoded(column: pd.Series, length: int, where: str) -> np.ndarray:
@@ -178,6 +199,12 @@ def _encoded(column: pd.Series, length: int, where: str) -> np.ndarray:
         return encode_texts(texts, length)
     except DataError as error:
         raise DataError(f"{where}: {error}") from error
+
+
+def _shaped(raw: np.ndarray, shape: tuple[int, ...], where: str) -> np.ndarray:
+    if raw.shape != shape:
+        raise DataError(f"{where} has shape {raw.shape}; beside the labels and values of this file it must have {shape}.")
+    return raw
 
 
 def _numbers(raw: np.ndarray, where: str) -> np.ndarray:
@@ -197,12 +224,28 @@ def _says_something(values: np.ndarray, where: str) -> np.ndarray:
     return np.asarray(values.any(axis=1))
 
 
+def _groups(raw: np.ndarray, shape: tuple[int, ...], where: str) -> np.ndarray:
+    """Return the group of each sample as text, (n,); one that has none (null, NaN) is alone in its own."""
+    given = zip(_shaped(raw, shape, where), pd.isna(raw), strict=True)
+    return np.array([f"(no group) {i}" if absent else str(group) for i, (group, absent) in enumerate(given)])
+
+
+def _official(raw: np.ndarray, shape: tuple[int, ...], where: str) -> np.ndarray:
+    """Return the roles, int8 (n,), that the published split gives."""
+    parts = _shaped(_numbers(raw, where), shape, where)
+    if strange := sorted(set(parts.tolist()) - {0, 1, 2}):
+        raise DataError(f"{where} must hold 0 (none), 1 (train) or 2 (test); got {strange[0]:g}.")
+    return np.asarray(ROLES[parts.astype(int)])
+
+
 def _quoted(value: str | tuple[str, ...]) -> str:
     """Write text or a list of texts for TOML, which takes what JSON writes."""
     return json.dumps(value, ensure_ascii=False)
 
 
 def _labels(raw: np.ndarray, spec: SamplesSpec, path: Path) -> np.ndarray:
+    if raw.ndim != 1 or not raw.size:
+        raise DataError(f"{path}: labels have shape {raw.shape}; they must be one whole number per sample, (n,), n at least 1.")
     if raw.dtype.kind == "f":
         if np.isnan(raw).any():
             raise DataError(f"{path}: {int(np.isnan(raw).sum())} labels are NaN; write unlabelled samples as {UNLABELLED}.")
@@ -210,7 +253,7 @@ def _labels(raw: np.ndarray, spec: SamplesSpec, path: Path) -> np.ndarray:
             raise DataError(f"{path}: labels must be whole numbers; got {raw[raw != np.round(raw)][0]}.")
     elif raw.dtype.kind not in "iu":
         raise DataError(f"{path}: labels must be whole numbers, 0 to {len(spec.classes) - 1}; got {raw.dtype}.")
-    if raw.size and not UNLABELLED <= raw.min() <= raw.max() < len(spec.classes):
+    if not UNLABELLED <= raw.min() <= raw.max() < len(spec.classes):
         raise DataError(
             f"{path}: labels lie in {raw.min()}..{raw.max()}; with {len(spec.classes)} classes they must lie in "
             f"{UNLABELLED}..{len(spec.classes) - 1}."
