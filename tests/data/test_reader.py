@@ -308,6 +308,22 @@ def test_many_tiles_with_a_wildcard_and_groups(tmp_path: Path) -> None:
     assert scene.classes[0].name == "class 1"
 
 
+@pytest.mark.parametrize(
+    ("pattern", "files"),
+    [
+        ("{tile}/{tile}_hsi.tif", ["north/north_hsi.tif", "southwest/southwest_hsi.tif", "north/southwest_hsi.tif"]),
+        ("./{tile}/hsi.tif", ["north/hsi.tif", "southwest/hsi.tif"]),
+        ("{tile}/{tile}2.tif", ["north/north2.tif", "southwest/southwest2.tif"]),
+        ("[old]/hsi.{tile}.tif", ["[old]/hsi.north.tif", "[old]/hsi.southwest.tif", "o/hsi.east.tif", "[old]/hsi_west.tif"]),
+    ],
+)
+def test_tiles_that_are_found(tmp_path: Path, pattern: str, files: list[str]) -> None:
+    for file in files:
+        write(tmp_path / file, np.ones((1, 4, 4), "float32"))
+    (tmp_path / "scene.toml").write_text(f'name = "m"\ntiles = "*"\n[modalities.hsi]\npath = "{pattern}"\n')
+    assert open_scene(tmp_path).tile_names == ("north", "southwest")
+
+
 def test_what_a_tile_is_read_from_has_an_identity(folder: Path) -> None:
     def now() -> dict[str, str]:
         return open_scene(folder).identity("made")

@@ -17,6 +17,9 @@ With `stac = "items.json"` the tiles are STAC items and the files their assets (
 from __future__ import annotations
 
 import csv
+import glob
+import posixpath
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -224,9 +227,10 @@ class SceneSpec(Part):
         pattern = self.modalities[self.grid_modality()].path or ""
         if is_remote(pattern) or pattern.startswith("/") or ARCHIVE.match(pattern):
             raise ConfigError(f'tiles = "*" looks into the folder of scene.toml, not into {pattern}; list the tiles by name.')
-        before, _, after = pattern.partition("{tile}")
-        found = sorted(p.relative_to(self.folder).as_posix() for p in self.folder.glob(pattern.replace("{tile}", "*")))
-        names = tuple(f[len(before) : len(f) - len(after)] for f in found)
+        head, *rest = posixpath.normpath(pattern).split("{tile}")
+        form = re.compile(f"{re.escape(head)}(?P<tile>[^/]+){'(?P=tile)'.join(map(re.escape, rest))}")
+        found = sorted(p.relative_to(self.folder).as_posix() for p in self.folder.glob("*".join(map(glob.escape, [head, *rest]))))
+        names = tuple(match["tile"] for f in found if (match := form.fullmatch(f)))
         if not names:
             raise FileMissing(f"no file matches {self.folder / pattern} for any tile; check tiles and path in scene.toml.")
         return names
