@@ -83,6 +83,9 @@ def test_wrong_files(tmp_path: Path) -> None:
     file.write_text("[train\n")
     with pytest.raises(ConfigError, match="not valid TOML"):
         load_config(file)
+    file.write_bytes("# größer\n[train]\n".encode("latin-1"))
+    with pytest.raises(ConfigError, match="not valid TOML: 'utf-8' codec"):
+        load_config(file)
     file.write_text("train = 3\n")
     with pytest.raises(ConfigError, match="table"):
         load_config(file)

@@ -94,6 +94,16 @@ def test_faults_of_keys_and_of_files_are_listed_at_once(folder: Path) -> None:
     assert len(faults) == 4, faults
 
 
+def test_a_groups_table_is_a_fault_beside_others(folder: Path) -> None:
+    change(folder, 'name = "made"', 'name = "made"\ngroups = "groups.csv"')
+    for table, says in ((None, "groups table not found"), ("tile,group\nnorth,a\nsuoth,a\n", "no group for the tile 'south'")):
+        if table is not None:
+            (folder / "groups.csv").write_text(table)
+        faults = check(folder).faults
+        assert [says in f for f in faults] == [True, False]
+        assert "unknown classes" in faults[1]
+
+
 def test_a_description_that_cannot_be_read_further_lists_its_faults(folder: Path) -> None:
     change(folder, 'name = "made"\n', "")
     change(folder, 'field = "species"', 'feild = "species"')

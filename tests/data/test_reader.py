@@ -23,6 +23,7 @@ from mamol.errors import (
     FileMissing,
     GridMismatch,
     UnknownName,
+    UsageError,
 )
 
 CRS = "EPSG:32632"
@@ -306,6 +307,39 @@ def test_many_tiles_with_a_wildcard_and_groups(tmp_path: Path) -> None:
         ("b", "north", False),
     ]
     assert scene.classes[0].name == "class 1"
+
+
+def grouped(folder: Path, table: str | bytes) -> list[str]:
+    """Return the groups of the tiles a and b when the groups table is this."""
+    for t in ("a", "b"):
+        write(folder / t / "hsi.tif", np.ones((1, 4, 4), "float32"))
+    (folder / "groups.csv").write_bytes(table if isinstance(table, bytes) else table.encode())
+    (folder / "scene.toml").write_text(
+        'name = "m"\ntiles = ["a", "b"]\ngroups = "groups.csv"\n[modalities.hsi]\npath = "{tile}/hsi.tif"\n'
+    )
+    return [t.group for t in open_scene(folder).load().tiles]
+
+
+def test_a_groups_table_may_come_from_a_spreadsheet_and_name_more_tiles(tmp_path: Path) -> None:
+    assert grouped(tmp_path, "\ufeffgroup,tile,note\r\nsüd,a,x\r\n\r\nsüd,b\r\nnord,c,\r\n") == ["süd", "süd"]
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        ("tile,group\nA,x\nb ,x\nc,x\n", r"no group for the tiles 'a', 'b'; it names 'A', 'b ', 'c'\."),
+        ("tile,group\na,x\n", "no group for the tile 'b'"),
+        ("tile,group\na,x\nb\n", "no group for the tile 'b'"),
+        ("tile,group\na,x\nb,\n", "no group for the tile 'b'"),
+        ("tile,group\na,x\nb,x\na,y\n", "several groups for the tile 'a'; it names 'a', 'b'"),
+        ("tile;group\na;x\nb;x\n", "columns tile and group.*it begins with 'tile;group'"),
+        ("", "columns tile and group"),
+        ("tile,group\na,süd\nb,süd\n".encode("latin-1"), "not UTF-8.*CSV UTF-8"),
+    ],
+)
+def test_a_groups_table_that_leaves_a_tile_without_its_group(tmp_path: Path, table: str | bytes, says: str) -> None:
+    with pytest.raises(UsageError, match=f"groups.csv.*{says}"):
+        grouped(tmp_path, table)
 
 
 @pytest.mark.parametrize(

@@ -86,14 +86,14 @@ def _with_bases(file: Path | str) -> dict[str, Any]:
 def _read_toml(file: Path | str) -> dict[str, Any]:
     path = Path(file)
     if not path.exists() and path.suffix == "" and path.name in shipped_configs():
-        text = (resources.files(__name__) / f"{path.name}.toml").read_text(encoding="utf-8")
+        data = (resources.files(__name__) / f"{path.name}.toml").read_bytes()
     elif path.is_file():
-        text = path.read_text(encoding="utf-8")
+        data = path.read_bytes()
     else:
         raise FileMissing(f"configuration not found: {path}. Give a TOML file or one of: {', '.join(shipped_configs())}.")
     try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        return tomllib.loads(data.decode("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}.") from None
 
 

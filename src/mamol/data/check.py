@@ -6,6 +6,8 @@ a scene.toml in one go.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,6 +42,14 @@ class Check:
         new = [said for said in error.faults() if said not in self._said]
         self._said |= set(new)
         self.faults += [where + said for said in new]
+
+    @contextmanager
+    def blaming(self, where: str) -> Iterator[None]:
+        """Add the fault that is raised inside, if any, and go on."""
+        try:
+            yield
+        except MamolError as error:
+            self.blame(where, error)
 
 
 def check(name_or_path: str | Path) -> Check:
@@ -89,6 +99,8 @@ def _check_files(reader: FileReader, report: Check, doubtful: frozenset[str]) ->
         bands = {m.name: m.bands for m in reader.modalities}
     except MamolError as error:
         unequal = error
+    with report.blaming(""):
+        reader.spec.tile_groups(reader.tile_names)
     labels = "skip" if reader.spec.labels is None else "look" if doubtful & {"labels", "classes"} else "read"
     try:
         report.classes = [c.name for c in reader.classes] if labels == "read" else []
@@ -96,10 +108,8 @@ def _check_files(reader: FileReader, report: Check, doubtful: frozenset[str]) ->
         report.blame("", error)
         labels = "look"
     for name in bands:
-        try:
+        with report.blaming(f"'{name}': "):
             report.remarks += _nowhere(reader, name)
-        except MamolError as error:
-            report.blame(f"'{name}': ", error)
     before = len(report.faults)
     for tile in reader.tile_names:
         _check_tile(reader, tile, bands, report)

@@ -183,7 +183,7 @@ class FileReader:
 
     def load(self) -> Scene:
         """Read everything into memory; raises AllModalitiesMissing if no tile has any modality anywhere."""
-        groups, tiles = self.spec.tile_groups(), []
+        groups, tiles = self.spec.tile_groups(self.tile_names), []
         for name in self.tile_names:
             grid = self.grid(name)
             batch = self.read(name, slice(0, grid.height), slice(0, grid.width))
@@ -193,7 +193,7 @@ class FileReader:
                     {m: v[0] for m, v in batch.values.items()},
                     {m: a[0] for m, a in batch.available.items()},
                     self.labels(name),
-                    groups.get(name, name),
+                    groups[name],
                     grid.georeference,
                     read_official(self.spec, name, grid),
                 )

@@ -20,9 +20,11 @@ import csv
 import glob
 import posixpath
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from textwrap import shorten
 from typing import Literal
 
 import numpy as np
@@ -207,16 +209,35 @@ class SceneSpec(Part):
             return self.place(spec.path, tile)
         return f"asset {' and '.join(spec.assets or (modality,))} of {self.stac}"
 
-    def tile_groups(self) -> dict[str, str]:
-        """Return the group of each tile that the groups table names; raises FileMissing, UsageError for other columns."""
+    def tile_groups(self, tiles: Sequence[str]) -> dict[str, str]:
+        """Return the group of each tile: what the groups table says of it, or itself without a table.
+
+        Raises FileMissing, and UsageError for a table that is no UTF-8, has other columns, or does not give every tile one
+        group: by a tile left alone a split would leak. It may name more tiles.
+        """
         if self.groups is None:
-            return {}
+            return {t: t for t in tiles}
         path = must_exist(self.folder / self.groups, "groups table")
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        if not rows or not {"tile", "group"} <= set(rows[0]):
-            raise UsageError(f"{path} needs a header with the columns tile and group.")
-        return {r["tile"]: r["group"] for r in rows}
+        try:
+            with open(path, newline="", encoding="utf-8-sig") as file:  # spreadsheets begin with a byte order mark
+                table = csv.DictReader(file)
+                rows, columns = list(table), table.fieldnames or ()
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{path} is not UTF-8 ({error}); save it as CSV UTF-8.") from None
+        if not {"tile", "group"} <= set(columns):
+            raise UsageError(f"{path} needs a header with the columns tile and group; it begins with '{','.join(columns)}'.")
+        pairs = sorted({(r["tile"], r["group"]) for r in rows if r["tile"] and r["group"]})
+        times = Counter(tile for tile, _ in pairs)
+        for said, wrong in (
+            ("no group", [t for t in tiles if not times[t]]),
+            ("several groups", [t for t in tiles if times[t] > 1]),
+        ):
+            if wrong:
+                raise UsageError(
+                    f"{path} has {said} for the tile{'s' if len(wrong) > 1 else ''} {_some(wrong)}; it names {_some(times)}. "
+                    "Write one line for each tile."
+                )
+        return dict(pairs)
 
     def tile_names(self) -> tuple[str, ...]:
         """List the tiles; raises FileMissing if "*" finds none, ConfigError where it cannot look."""
@@ -234,3 +255,8 @@ class SceneSpec(Part):
         if not names:
             raise FileMissing(f"no file matches {self.folder / pattern} for any tile; check tiles and path in scene.toml.")
         return names
+
+
+def _some(names: Iterable[str]) -> str:
+    """Return names as one text, of many the first ones."""
+    return shorten(", ".join(map(repr, names)), 300, placeholder=" ...")
