@@ -110,6 +110,13 @@ def test_a_description_that_cannot_be_read_further_lists_its_faults(folder: Path
     assert ["name is missing" in f for f in check(folder).faults] == [True, False]
 
 
+@pytest.mark.parametrize("tiles", ["[]", '["north", "north"]', "3"])
+def test_where_it_is_not_known_what_the_tiles_are_no_file_is_blamed(folder: Path, tiles: str) -> None:
+    change(folder, 'tiles = ["north", "south"]', f"tiles = {tiles}")
+    change(folder, 'field = "species"', 'feild = "species"')
+    assert ["tile" in f for f in check(folder).faults] == [False, True] if tiles != "3" else [True, False]
+
+
 def test_a_sample_set_without_an_array(tmp_path: Path) -> None:
     folder = write_samples(made_samples(), tmp_path / "s")
     with np.load(folder / "samples.npz") as file:

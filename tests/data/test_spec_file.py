@@ -78,6 +78,20 @@ def test_faults_between_keys_are_listed_too(tmp_path: Path) -> None:
         assert sum(says in f for f in caught.value.faults()) == 1, says
 
 
+def test_tiles_that_cannot_be_meant(tmp_path: Path) -> None:
+    tiles = ('path = "hsi.tif"', 'path = "{tile}.tif"')
+    with pytest.raises(ConfigError, match=r"tiles = \[\] names no tile; .* leave it out for one"):
+        read_spec(write(tmp_path, tiles, ('name = "made"', 'name = "made"\ntiles = []')))
+    with pytest.raises(ConfigError, match="the tile 'b' is listed twice; name every tile once"):
+        read_spec(write(tmp_path, tiles, ('name = "made"', 'name = "made"\ntiles = ["b", "a", "b"]')))
+
+
+def test_where_a_description_lies_is_no_key(tmp_path: Path) -> None:
+    with pytest.raises(UnknownName, match=r"^unknown key in scene.toml 'folder'; known: classes, grid, groups, "):
+        read_spec(write(tmp_path, ('name = "made"', 'name = "made"\nfolder = "data"')))
+    assert read_spec(write(tmp_path)).folder == tmp_path
+
+
 def test_what_is_right_is_still_read(tmp_path: Path) -> None:
     found = examine_spec(write(tmp_path, *BAD))
     assert found.spec is not None

@@ -25,10 +25,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from textwrap import shorten
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from mamol.data.handles import ARCHIVE, is_remote, resolve
 from mamol.errors import ConfigError, FileMissing, UsageError
@@ -162,10 +162,9 @@ class ClassSpec(Part):
 
 
 class SceneSpec(Part):
-    """A whole scene.toml; `folder` is where it lies."""
+    """A whole scene.toml."""
 
     name: str
-    folder: Path = Path()
     tiles: tuple[str, ...] | Literal["*"] | None = None
     stac: str | None = None
     """STAC item, ItemCollection, or Collection with links to items; its items are the tiles."""
@@ -175,6 +174,19 @@ class SceneSpec(Part):
     modalities: dict[str, ModalitySpec] = Field(min_length=1)
     labels: LabelSpec | None = None
     classes: tuple[ClassSpec, ...] = ()
+    _folder: Path = PrivateAttr(default=Path())
+
+    @classmethod
+    def from_tree(cls, tree: Mapping[str, Any], folder: Path) -> SceneSpec:
+        """Check the keys of a parsed scene.toml that lies in `folder`; raises pydantic's ValidationError."""
+        spec = cls.model_validate(tree)
+        spec._folder = folder
+        return spec
+
+    @property
+    def folder(self) -> Path:
+        """Where the scene.toml lies, the working directory if it is none; no key of it."""
+        return self._folder
 
     def grid_modality(self) -> str:
         """Return the modality that defines the grid."""

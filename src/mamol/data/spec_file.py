@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import tomllib
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,11 +70,11 @@ def _tree(path: Path) -> dict[str, Any]:
 def _examine(tree: dict[str, Any], path: Path) -> Examined:
     faults: dict[Place, UsageError] = {}
     try:
-        spec = SceneSpec.model_validate(tree | {"folder": path.parent})
+        spec = SceneSpec.from_tree(tree, path.parent)
     except ValidationError as error:
         faults = find_faults(error, tree, path, _keys)
         try:
-            spec = SceneSpec.model_validate(_without(tree, faults) | {"folder": path.parent})
+            spec = SceneSpec.from_tree(_without(tree, faults), path.parent)
         except ValidationError:
             return Examined(None, tuple(faults.values()))
     more = [(place, e) for place, e in _between_keys(spec, path) if not any(f[: len(place)] == place for f in faults)]
@@ -106,10 +107,14 @@ def _between_keys(spec: SceneSpec, path: Path) -> Iterator[tuple[Place, UsageErr
             yield ("modalities", name), ConfigError(f"{path}: modalities.{name}: {fault}.")
     grid = spec.grid_modality()
     pattern = spec.modalities[grid].path if grid in spec.modalities else None
-    if pattern is not None and "{tile}" not in pattern and spec.tiles is not None:
+    if pattern is not None and "{tile}" not in pattern and spec.tiles:
         yield ("tiles",), ConfigError(f"{path}: tiles are named, but the path of '{grid}' has no {{tile}} in it.")
-    names = [c.name for c in spec.classes]
-    for name in dict.fromkeys(n for n in names if names.count(n) > 1):
+    if spec.tiles == ():
+        advice = 'list them, write "*" for all that are found, or leave it out for one'
+        yield ("tiles",), ConfigError(f"{path}: tiles = [] names no tile; {advice}.")
+    for name in _twice(spec.tiles or ()):
+        yield ("tiles",), ConfigError(f"{path}: the tile '{name}' is listed twice; name every tile once.")
+    for name in _twice(c.name for c in spec.classes):
         yield ("classes",), ConfigError(f"{path}: the class '{name}' is listed twice; class names must differ.")
     texts = {c.name if c.value is None else str(c.value) for c in spec.classes}
     for text in (v for v in (spec.labels.ignore if spec.labels else None) or () if isinstance(v, str) and v in texts):
@@ -117,6 +122,10 @@ def _between_keys(spec: SceneSpec, path: Path) -> Iterator[tuple[Place, UsageErr
             ("labels",),
             ConfigError(f"{path}: '{text}' stands in [[classes]] and in ignore = of [labels]; take it out of one of them."),
         )
+
+
+def _twice(names: Iterable[str]) -> list[str]:
+    return [name for name, times in Counter(names).items() if times > 1]
 
 
 def _modality_faults(spec: ModalitySpec, stac: bool) -> list[str]:
@@ -137,4 +146,4 @@ def _modality_faults(spec: ModalitySpec, stac: bool) -> list[str]:
 def _keys(place: Place) -> list[str]:
     parts: dict[str, type[Part]] = {"modalities": ModalitySpec, "labels": LabelSpec, "classes": ClassSpec}
     kind = parts.get(str(place[0]), SceneSpec) if len(place) > 1 else SceneSpec
-    return [k for k in kind.model_fields if k != "folder"]
+    return list(kind.model_fields)
