@@ -17,20 +17,20 @@ import numpy as np
 from mamol.baselines.forest import ForestSettings, fit_trees
 from mamol.config import Config
 from mamol.configs import load_config
-from mamol.data.area import Area, area_window, read_area
+from mamol.data.area import Area, read_area
 from mamol.data.catalog import CATALOG, load_dataset, open_reader
 from mamol.data.dataset import UNLABELLED, Dataset, Scene, label_arrays
-from mamol.data.memory import MemoryReader, Reader
-from mamol.data.raster import Grid
+from mamol.data.memory import MemoryReader
 from mamol.data.split import TEST, UNUSED, Split, labels_hash, make_split
-from mamol.errors import DataError, GridMismatch, UsageError, unknown
+from mamol.errors import DataError, UsageError, unknown
 from mamol.evaluate.activation import expert_activation
 from mamol.evaluate.score import score
 from mamol.files import must_not_exist, sha256_file
 from mamol.mapping.engines import Engine, cluster, here, processes
-from mamol.mapping.layers import DEFAULT, make_layers
-from mamol.mapping.paths import MapPaths, check_names
-from mamol.mapping.predict import BLOCK_PX, MapRequest, check_tile, map_tile
+from mamol.mapping.layers import DEFAULT
+from mamol.mapping.paths import MapPaths
+from mamol.mapping.predict import BLOCK_PX, MapRequest
+from mamol.mapping.tiles import map_tiles, touched_tiles
 from mamol.model.checkpoint import RunDocument, load_run, read_run
 from mamol.model.predictor import MamolPredictor
 from mamol.train import run as training
@@ -211,10 +211,10 @@ def map_scene(
 ) -> list[MapPaths]:
     """Map a scene: a cloud-optimised GeoTIFF a layer on the scene's own grid, and what lies beside; return where they are.
 
-    One tile goes to `out`; several go to OUT_<tile>.tif each, and with an area those tiles that it touches. The scene
-    needs no labels, and may lack sensors that the run knows. Raises MamolError: UnknownName, AllModalitiesMissing,
-    ShapeMismatch for other bands, OutputExists, UsageError for files that two maps would share, GridMismatch for an area
-    beside the scene.
+    One tile goes to `out`; several go to OUT_<tile>.tif each, and with an area those tiles that it touches. A tile with
+    nothing to map is left out, and that is logged. The scene needs no labels, and may lack sensors that the run knows.
+    Raises MamolError: UnknownName, AllModalitiesMissing if no tile has anything to map, ShapeMismatch for other bands,
+    OutputExists, UsageError for files that two maps would share, GridMismatch for an area beside the scene.
     """
     options, document, predictor = options or MapOptions(), read_run(Path(run)), load_run(run)
     reader = MemoryReader(dataset) if isinstance(dataset, Scene) else open_reader(dataset, predictor.modalities)
@@ -226,47 +226,13 @@ def map_scene(
         raise UsageError(f"--stride {stride} must divide the model's window of {side} pixels.")
     predictor.stride_px = stride
     area = options.clip()
-    chosen = _touched(reader, list(dict.fromkeys(options.tiles)) or list(reader.tile_names), area)
-    files = [Path(out) if len(chosen) == 1 else _tile_file(Path(out), t) for t in chosen]
-    made = make_layers(options.layers, len(document.classes), len(document.modalities))
-    engine, identity = options.engine(), sha256_file(Path(run) / "mamol.json")
+    tiles = touched_tiles(reader, list(dict.fromkeys(options.tiles)) or reader.tile_names, area)
+    identity = sha256_file(Path(run) / "mamol.json")
     requests = [
         MapRequest(
             tile, document.classes, options.without, side, side * max(1, BLOCK_PX // side), options.layers, area,
             options.overwrite, options.resume, identity, stride or max(1, side // 2),
         )
-        for tile in chosen
+        for tile in tiles
     ]  # fmt: skip
-    # Nothing is computed if a file of one of the maps is in the way.
-    check_names({t: MapPaths.beside(f, made) for t, f in zip(chosen, files, strict=True)}, reader.files())
-    for request, file in zip(requests, files, strict=True):
-        check_tile(predictor, reader, request, file)
-    paths = []
-    for i, (request, file) in enumerate(zip(requests, files, strict=True)):
-
-        def show(done: int, total: int, tile: str = request.tile, i: int = i) -> None:
-            progress("map", i * total + done, len(chosen) * total, tile)
-
-        paths.append(map_tile(predictor, reader, request, file, engine, show))
-    return paths
-
-
-def _touched(reader: Reader, tiles: list[str], area: Area | None) -> list[str]:
-    """Return the tiles that an area touches; raises GridMismatch if it touches none."""
-    if area is None:
-        return tiles
-    found, beside = [], None
-    for tile in tiles:
-        try:
-            area_window(area, Grid(*reader.shape(tile), reader.georeference(tile)))
-            found.append(tile)
-        except GridMismatch as error:
-            beside = error
-    if not found and beside is not None:
-        raise beside
-    return found
-
-
-def _tile_file(out: Path, tile: str) -> Path:
-    """Name one tile's map; a tile's name may hold slashes, a file's may not."""
-    return out.with_name(f"{out.stem}_{tile.replace('/', '-')}{out.suffix}")
+    return map_tiles(predictor, reader, requests, Path(out), options.engine(), progress)

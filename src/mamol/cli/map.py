@@ -51,8 +51,8 @@ def map_command(
     """Map a scene: classes (FILE.tif), confidence (FILE_confidence.tif), sensors there (FILE_pattern.tif).
 
     The rasters are cloud-optimised GeoTIFFs; beside them lie a style for QGIS, a legend and a STAC Item. A scene of
-    several tiles gives FILE_<tile>.tif for each. Holes in a sensor are filled from the other sensors; a pixel that no
-    sensor sees has no data. Memory does not grow with the scene.
+    several tiles gives FILE_<tile>.tif for each that has anything to map. Holes in a sensor are filled from the other
+    sensors; a pixel that no sensor sees has no data. Memory does not grow with the scene.
 
     Example: mamol map runs/idtrees idtrees --out map.tif --tile MLBS_1
 
