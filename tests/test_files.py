@@ -12,10 +12,45 @@ def test_a_file_and_a_folder_appear_whole(tmp_path: Path) -> None:
     write_text(tmp_path / "a" / "b.txt", "x")
     assert (tmp_path / "a" / "b.txt").read_text() == "x"
     for word in ("one", "two"):
-        with atomic(tmp_path / "f") as partial:
+        with atomic(tmp_path / "f", ours=("one", "t*")) as partial:
             partial.mkdir()
             (partial / word).write_text(word)
     assert [p.name for p in (tmp_path / "f").iterdir()] == ["two"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "f"]
+
+
+def test_a_folder_is_replaced_only_if_it_holds_nothing_else(tmp_path: Path) -> None:
+    write_text(tmp_path / "f" / "one", "old")
+    write_text(tmp_path / "f" / "thesis.docx", "years of work")
+    for ours in ((), ("one", "two")):
+        with pytest.raises(OutputExists, match=r"f holds .*thesis\.docx.*Choose another name"), atomic(tmp_path / "f", ours=ours):
+            pytest.fail("nothing is to be made")
+    with pytest.raises(OutputExists, match=r"thesis\.docx"):
+        must_not_exist(tmp_path / "f", overwrite=True, ours=("one",))
+    assert (tmp_path / "f" / "thesis.docx").read_text() == "years of work"
+    (tmp_path / "f" / "thesis.docx").unlink()
+    must_not_exist(tmp_path / "f", overwrite=True, ours=("one",))
+
+    def late() -> None:
+        with atomic(tmp_path / "f", ours=("one",)) as partial:
+            partial.mkdir()
+            write_text(tmp_path / "f" / "thesis.docx", "put there meanwhile")
+
+    with pytest.raises(OutputExists, match=r"thesis\.docx"):
+        late()
+    assert sorted(p.name for p in (tmp_path / "f").iterdir()) == ["one", "thesis.docx"]
+
+
+def test_the_folder_that_one_stands_in_is_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "f").mkdir()
+    monkeypatch.chdir(tmp_path / "f")
+    for word in ("one", "two"):
+        with atomic(Path(), ours=("one", "two")) as partial:
+            partial.mkdir()
+            (partial / word).write_text(word)
+        assert (Path.cwd() / word).read_text() == word  # it is still the folder that the shell stands in
+    assert [p.name for p in tmp_path.iterdir()] == ["f"]
+    assert [p.name for p in Path().iterdir()] == ["two"]
 
 
 def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:

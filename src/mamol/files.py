@@ -7,12 +7,16 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from mamol.errors import FileMissing, OutputExists, WriteFailed
+
+SHOWN = 5
+"""Names of a folder's content that an error lists."""
 
 
 def must_exist(path: Path, what: str) -> Path:
@@ -22,39 +26,61 @@ def must_exist(path: Path, what: str) -> Path:
     return path
 
 
-def must_not_exist(path: Path, overwrite: bool | None = False) -> None:
-    """Raise OutputExists if `path` is there, unless `overwrite`; None: the caller has no such choice to point to."""
+def must_not_exist(path: Path, overwrite: bool | None = False, ours: Sequence[str] = ()) -> None:
+    """Raise OutputExists if `path` is there, unless `overwrite`; None: the caller has no such choice to point to.
+
+    A folder is never taken for overwriting if it holds a name that matches none of `ours` (as in `*.png`).
+    """
     if path.exists() and not overwrite:
         choice = "" if overwrite is None else ", or pass overwrite=True (--overwrite on the command line)"
         raise OutputExists(f"{path} exists already; choose another name{choice}.")
+    names = sorted(p.name for p in path.iterdir()) if path.is_dir() else []
+    if strange := [n for n in names if not any(fnmatchcase(n, o) for o in ours)]:
+        shown = ", ".join(strange[:SHOWN]) + (f" and {len(strange) - SHOWN} more" if len(strange) > SHOWN else "")
+        only = f"it holds nothing but {', '.join(ours)}" if ours else "it is empty"
+        raise OutputExists(
+            f"{path} holds {shown}, which would be lost: a folder is replaced only if {only}. "
+            "Choose another name, or move the rest away."
+        )
 
 
 @contextmanager
-def atomic(path: Path, overwrite: bool = True) -> Iterator[Path]:
+def atomic(path: Path, overwrite: bool = True, ours: Sequence[str] = ()) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is renamed to `path`, on any failure it is removed.
 
-    Works for a file and for a folder (make the folder at the yielded path). Raises OutputExists, and WriteFailed in
-    place of a bare OSError (disk full, no permission).
+    Works for a file and for a folder (make the folder at the yielded path). A folder that is there is emptied and filled,
+    and only if all that it holds is `ours`, as in `must_not_exist`. Raises OutputExists, and WriteFailed in place of a bare
+    OSError (disk full, no permission).
     """
-    path = Path(path)
-    must_not_exist(path, overwrite)
+    path = Path(os.path.abspath(path))  # "." has no name to put another one beside
+    must_not_exist(path, overwrite, ours)
     partial = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.partial{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
         if path.is_dir() and partial.is_dir():
-            shutil.rmtree(path)
-        os.replace(partial, path)
+            must_not_exist(path, overwrite, ours)  # while the new one was made, something may have been put there
+            _refill(path, partial)
+        else:
+            os.replace(partial, path)
     except OSError as error:
         if isinstance(error, (WriteFailed, FileMissing)):
             raise
-        raise WriteFailed(f"could not write {path}: {error.strerror or error}. Nothing was left there.") from error
+        raise WriteFailed(f"could not write {path}: {error.strerror or error}. Nothing half-written was left there.") from error
     finally:
         if partial.is_dir():
             shutil.rmtree(partial, ignore_errors=True)
         else:
             with suppress(OSError):  # it is not there, nor can be; what went wrong is said above
                 partial.unlink()
+
+
+def _refill(folder: Path, new: Path) -> None:
+    """Replace the files of a folder, which itself stays: a shell may stand in it."""
+    for path in folder.iterdir():
+        path.unlink()
+    for path in new.iterdir():
+        os.replace(path, folder / path.name)
 
 
 def write_text(path: Path, text: str, overwrite: bool = True) -> None:

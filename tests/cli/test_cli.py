@@ -168,6 +168,23 @@ def test_wrong_use_is_2(home: Path, tmp_path: Path, refused: Callable[..., None]
     assert not (tmp_path / "r").exists()
 
 
+def test_overwriting_a_scene_takes_nothing_else_away(
+    tmp_path: Path, mamol: Mamol, refused: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "thesis.docx").write_text("years of work")
+    words = ["scene", "make", "--size", 64]
+    refused(2, "mine holds thesis.docx, which would be lost", *words, folder, "--overwrite")
+    monkeypatch.chdir(folder)
+    refused(2, "holds thesis.docx", *words, ".", "--overwrite")
+    (folder / "thesis.docx").rename(tmp_path / "thesis.docx")
+    for _ in range(2):
+        assert mamol(*words, ".", "--overwrite").code == 0
+        assert Path("scene.toml").is_file()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["mine", "thesis.docx"]
+
+
 def test_failures_are_1(home: Path, tmp_path: Path, refused: Callable[..., None]) -> None:
     refused(1, "no such folder or file", "train", tmp_path / "no" / "scene.toml", "--out", tmp_path / "r")
     refused(1, "not found", "evaluate", tmp_path / "norun")

@@ -9,7 +9,7 @@ import pytest
 
 from mamol.data.dataset import class_names
 from mamol.data.reader import open_scene
-from mamol.data.synthetic import INDEX, make_scene, make_truth, write_scene
+from mamol.data.synthetic import FILES, INDEX, make_scene, make_truth, write_scene
 from mamol.errors import OutputExists, UsageError
 
 
@@ -43,6 +43,9 @@ def test_written_and_read_again_is_the_same(tmp_path: Path) -> None:
         np.testing.assert_allclose(a.values[m], b.values[m], atol=1e-6)
     with pytest.raises(OutputExists):
         write_scene(tmp_path / "s", 64, 1)
+    assert sorted(p.name for p in path.parent.iterdir()) == sorted(FILES)
+    write_scene(tmp_path / "s", 64, 2, overwrite=True)
+    assert (open_scene(path).load().tiles[0].labels != a.labels).any()
 
 
 def apart(x: np.ndarray, truth: np.ndarray, a: str, b: str) -> float:

@@ -12,9 +12,10 @@ from mamol.baselines.forest import ForestSettings, fit_trees
 from mamol.data.split import make_split
 from mamol.errors import UsageError
 from mamol.evaluate.disturb import Disturbance, disturbances
-from mamol.evaluate.plots import draw_all
+from mamol.evaluate.plots import PLOTS, draw_all
 from mamol.evaluate.report import as_markdown
 from mamol.evaluate.score import score
+from mamol.files import must_not_exist
 from mamol.modality import Batch
 
 
@@ -81,6 +82,7 @@ def test_scores_of_a_forest(protocol: str, tmp_path) -> None:
     drawn = draw_all({"forest": result}, None, tmp_path / "plots")
     assert len(drawn) == 3
     assert all(f.exists() for f in drawn)
+    must_not_exist(tmp_path / "plots", overwrite=True, ours=PLOTS)  # so it may be drawn anew
 
 
 def test_samples_have_no_pixels() -> None:

@@ -14,8 +14,9 @@ from mamol.api import Evaluation, evaluate_run
 from mamol.data.dataset import Scene
 from mamol.data.split import make_split
 from mamol.errors import DataError, UsageError
-from mamol.evaluate.plots import draw_all
+from mamol.evaluate.plots import PLOTS, draw_all
 from mamol.evaluate.report import as_markdown, as_text
+from mamol.files import must_not_exist
 
 
 @pytest.fixture(scope="module", params=["patterns", "rate"])
@@ -45,6 +46,7 @@ def test_plots(scores: Evaluation, tmp_path: Path) -> None:
     protocol = scores.results["mamol"]["protocol"]
     assert names == ({"accuracy", "confusion", "reliability", "experts"} if protocol == "patterns" else {"rates", "experts"})
     assert all(p.read_bytes().startswith(b"\x89PNG") for p in drawn)
+    must_not_exist(tmp_path / "plots", overwrite=True, ours=PLOTS)  # so it may be drawn anew
 
 
 def test_json_has_what_the_contract_names(scores: Evaluation) -> None:

@@ -41,7 +41,7 @@ def evaluate(
     Example: mamol evaluate runs/idtrees --protocol rate --no-baselines
     """
     from mamol import api
-    from mamol.evaluate.plots import draw_all
+    from mamol.evaluate.plots import PLOTS, draw_all
     from mamol.evaluate.report import as_markdown, as_text
     from mamol.files import must_not_exist, write_json, write_text
 
@@ -49,7 +49,7 @@ def evaluate(
     if file is not None:
         markdown, plots = file.with_suffix(".md"), file.with_name(f"{file.stem}_plots")
         for path in (file, markdown, plots):
-            must_not_exist(path, overwrite)
+            must_not_exist(path, overwrite, PLOTS)
     with bars() as progress:
         scores = api.evaluate_run(run, data, protocol, api.BASELINES if baselines else (), progress)
     table(as_text(scores.results))

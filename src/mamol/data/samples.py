@@ -114,7 +114,10 @@ def load_samples(folder: Path) -> SampleSet:
 
 
 def write_samples(dataset: SampleSet, folder: Path, overwrite: bool = False) -> Path:
-    """Write a sample set as samples.toml and samples.npz; the folder appears whole or not at all."""
+    """Write a sample set as samples.toml and samples.npz; the folder appears whole or not at all.
+
+    `overwrite` replaces a folder that holds nothing but these two. Raises OutputExists and WriteFailed.
+    """
     arrays = {f"values_{m}": v for m, v in dataset.samples.values.items()}
     arrays |= {f"available_{m}": a for m, a in dataset.samples.available.items()}
     arrays |= {"labels": dataset.labels, "groups": dataset.groups.astype(str)}
@@ -127,7 +130,7 @@ def write_samples(dataset: SampleSet, folder: Path, overwrite: bool = False) -> 
         lines += ["", f"[modalities.{_quoted(m.name)}]", f'kind = "{m.kind}"', f"bands = {m.bands}", f"unit = {_quoted(m.unit)}"]
         lines += [f"gsd_m = {m.gsd_m}"] if m.gsd_m is not None else []
         lines += [f"band_names = {_quoted(m.band_names)}"] if m.band_names else []
-    with atomic(folder, overwrite) as partial:
+    with atomic(folder, overwrite, ("samples.toml", "samples.npz")) as partial:
         partial.mkdir(parents=True)
         (partial / "samples.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
         np.savez_compressed(partial / "samples.npz", allow_pickle=False, **arrays)

@@ -43,6 +43,7 @@ TILED, PACKED = 512, 1024
 """Pixels a side from which files are tiled, and from which the hyperspectral one is int16 in steps of SCALE."""
 SCALE, PACKED_NODATA = 1e-4, -32768
 CACHE_BYTES = 64_000_000
+FILES = ("hsi.tif", "sar.tif", "lidar.tif", "labels.tif", "truth.tif", "scene.toml")
 CLASSES = tuple(ClassInfo(c.name, c.colour) for c in COVERS)
 MODALITIES = (
     Modality("hsi", 48, "grid", PIXEL_M, "reflectance"),
@@ -84,11 +85,12 @@ def write_scene(
     """Write what make_scene makes as GeoTIFFs with a scene.toml and truth.tif, block by block; return scene.toml's path.
 
     From TILED pixels a side the files are tiled for reading by window, from PACKED on the hyperspectral one is int16 in
-    steps of SCALE. The folder appears whole or not at all. Raises UsageError, OutputExists and WriteFailed.
+    steps of SCALE. The folder appears whole or not at all; `overwrite` replaces one that holds nothing but FILES. Raises
+    UsageError, OutputExists and WriteFailed.
     """
-    must_not_exist(folder, overwrite)
+    must_not_exist(folder, overwrite, FILES)
     modalities, land, holes = _modalities(bands), make_land(size, seed), find_holes(size, seed, cloud)
-    with atomic(folder, overwrite) as partial:
+    with atomic(folder, overwrite, FILES) as partial:
         partial.mkdir(parents=True)
         with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), ExitStack() as files:
             rasters = {m.name: files.enter_context(_create(partial / f"{m.name}.tif", m, size)) for m in modalities}

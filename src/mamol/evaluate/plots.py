@@ -14,12 +14,15 @@ from mamol.evaluate.report import pattern_name
 from mamol.files import atomic
 
 METHOD_COLOURS = ("#2b6cb0", "#dd8452", "#55a868", "#8c8c8c")
+PLOTS = ("accuracy.png", "confusion.png", "reliability.png", "rates.png", "pixel_*.png", "degraded_*.png", "experts.png")
+"""The files that `draw_all` writes, of all protocols: a folder of nothing else may be drawn anew."""
 
 
 def draw_all(results: Mapping[str, Mapping[str, Any]], activation: Mapping[str, Any] | None, folder: Path) -> list[Path]:
     """Draw every plot that the scores allow into `folder`, whole or not at all; return the files.
 
-    `activation` {"experts": names, "patterns": {pattern: (L, E) gates}} adds the expert plot.
+    `activation` {"experts": names, "patterns": {pattern: (L, E) gates}} adds the expert plot. Raises WriteFailed, and
+    OutputExists for a folder that holds more than PLOTS.
     """
     first = next(iter(results.values()))
     figures: dict[str, Figure] = {}
@@ -35,7 +38,7 @@ def draw_all(results: Mapping[str, Mapping[str, Any]], activation: Mapping[str, 
             figures[f"{first['protocol']}_{modality}"] = curves(own, "rows", "kind", "step", "share, sd or px")
     if activation:
         figures["experts"] = expert_activation(activation)
-    with atomic(folder) as partial:
+    with atomic(folder, ours=PLOTS) as partial:
         partial.mkdir(parents=True)
         for name, figure in figures.items():
             figure.savefig(partial / f"{name}.png", dpi=130)

@@ -70,7 +70,7 @@ class AdapterDocument(BaseModel):
 def save_adapter(adapted: Adapted, folder: str | Path, base_model: str = "", overwrite: bool = False) -> Path:
     """Write an adapter folder, whole or not at all; `base_model` is the hub name or path of the backbone, for readers.
 
-    `overwrite` replaces another adapter's folder, nothing else. Raises OutputExists, WriteFailed, UsageError.
+    `overwrite` replaces another adapter's folder that holds nothing else. Raises OutputExists, WriteFailed, UsageError.
     """
     if not isinstance(adapted, Adapted):
         raise UsageError(f"save_adapter takes what `adapt` returned; got {type(adapted).__name__}.")
@@ -97,7 +97,7 @@ def save_adapter(adapted: Adapted, folder: str | Path, base_model: str = "", ove
         experts=s.experts.model_dump(mode="json"),
         router=s.router.model_dump(mode="json"),
     )
-    with atomic(folder, overwrite or (folder.is_dir() and not any(folder.iterdir()))) as partial:
+    with atomic(folder, overwrite or (folder.is_dir() and not any(folder.iterdir())), (WEIGHTS, CONFIG, CARD)) as partial:
         partial.mkdir(parents=True)
         save_file({k: v.detach().cpu().clone().contiguous() for k, v in adapter_state(adapted).items()}, partial / WEIGHTS)
         write_json(partial / CONFIG, document.model_dump(mode="json"))
