@@ -404,6 +404,20 @@ def test_files_names_all_of_a_scenes_files_there_or_not(folder: Path) -> None:
     assert MemoryReader(open_scene(folder).load()).files() == frozenset()
 
 
+def test_files_names_what_a_raster_of_rasters_is_made_of(tmp_path: Path) -> None:
+    write(tmp_path / "parts" / "b1.tif", np.ones((1, 8, 8), dtype="float32"))
+    for part, whole in (("parts/b1.tif", "inner.vrt"), ("inner.vrt", "all.vrt")):
+        with rasterio.open(tmp_path / part) as raster, WarpedVRT(raster) as view:
+            rasterio.shutil.copy(view, tmp_path / whole, driver="VRT")
+    (tmp_path / "scene.toml").write_text('name = "s"\n[modalities.x]\npath = "all.vrt"\n')
+    names = {"all.vrt", "inner.vrt", "b1.tif"}
+    assert {p.name for p in open_scene(tmp_path).files()} == names
+    (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
+    assert open_scene(tmp_path / "link").files() == open_scene(tmp_path).files()
+    (tmp_path / "inner.vrt").write_text("no raster any more")
+    assert {p.name for p in open_scene(tmp_path).files()} == names - {"b1.tif"}  # that it is broken is said when it is read
+
+
 @pytest.mark.parametrize("fill", [1e20, -1e30, -3.4028235e38, np.inf])
 @pytest.mark.parametrize("scale", [1.0, 1e-4])
 @pytest.mark.parametrize("pixel", [10.0, 5.0])

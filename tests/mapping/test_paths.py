@@ -34,7 +34,7 @@ def test_two_maps_share_no_file(tmp_path: Path) -> None:
 def test_a_file_of_the_scene_a_folder_and_a_long_name_are_refused(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
     for own in ("map.tif", "map_confidence.tif", "map.json"):
-        with pytest.raises(UsageError, match=f"{own} is a file of the scene itself"):
+        with pytest.raises(UsageError, match=f"{own} is a file that the map is made from"):
             check_names({"t": beside(tmp_path / "link" / "map.tif")}, [tmp_path / own])
     (tmp_path / "map_pattern.tif").mkdir()
     with pytest.raises(UsageError, match=r"map_pattern\.tif is a folder"):

@@ -9,14 +9,17 @@ import numpy as np
 import pytest
 import rasterio
 import shapely
+from rasterio.transform import from_origin
+from rasterio.vrt import WarpedVRT
 
+import geojson_made
 from conftest import Trained
 from made import made_scene
 from mamol.api import MapOptions, map_scene
 from mamol.data.area import Area
 from mamol.data.dataset import Georeference, Scene
 from mamol.data.memory import MemoryReader
-from mamol.errors import AllModalitiesMissing, GridMismatch
+from mamol.errors import AllModalitiesMissing, GridMismatch, UsageError
 from mamol.mapping.tiles import touched_tiles
 
 UTM = rasterio.crs.CRS.from_epsg(32632).to_wkt()
@@ -86,6 +89,22 @@ def test_an_area_a_little_over_a_border_maps_what_it_covers(
     monkeypatch.setattr("mamol.api.read_area", lambda path, layer: area)
     paths = map_scene(scene_run.run, side_by_side(3), tmp_path / "m.tif", MapOptions(area="made"))
     assert [p.classes.name for p in paths] == ["m_t1.tif"]
+
+
+def test_what_the_map_is_made_from_is_not_replaced(scene_run: Trained, tmp_path: Path) -> None:
+    profile = {"driver": "GTiff", "count": 1, "height": 20, "width": 20, "dtype": "float32", "crs": UTM}
+    with rasterio.open(tmp_path / "b1.tif", "w", transform=from_origin(500_000, 5_000_000, 10, 10), **profile) as raster:
+        raster.write(made_scene(1, 20).tiles[0].values["lidar"])
+    with rasterio.open(tmp_path / "b1.tif") as raster, WarpedVRT(raster) as view:
+        rasterio.shutil.copy(view, tmp_path / "lidar.vrt", driver="VRT")
+    (tmp_path / "scene.toml").write_text('name = "s"\n[modalities.lidar]\npath = "lidar.vrt"\n')
+    geojson_made.write(tmp_path / "county.geojson", [("county", (0, 0, 10, 10))], (500_000, 5_000_000), "EPSG:32632")
+    area = (tmp_path / "county.geojson").rename(tmp_path / "county.json")
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    for name, options in (("b1.tif", MapOptions(overwrite=True)), ("county.tif", MapOptions(overwrite=True, area=area))):
+        with pytest.raises(UsageError, match="that the map is made from"):
+            map_scene(scene_run.run, tmp_path, tmp_path / name, options)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
 def test_an_area_chooses_tiles(caplog: pytest.LogCaptureFixture) -> None:

@@ -11,6 +11,7 @@ inside where its centre is, so an area smaller than a pixel may hold none, altho
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -36,6 +37,11 @@ class Area:
     polygons: shapely.Geometry
     crs: str = ""
     source: str = "the area"
+
+    @property
+    def file(self) -> Path:
+        """The file at `source`, links followed; there is none of that name if the polygons came from elsewhere."""
+        return Path(os.path.realpath(self.source))
 
 
 def read_area(path: Path | str, layer: str | None = None) -> Area:

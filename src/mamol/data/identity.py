@@ -12,6 +12,7 @@ import hashlib
 import os
 import zlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import numpy as np
 
 from mamol.data.handles import identify, is_remote, reading
 from mamol.data.spec import Mask, SceneSpec, Source
+from mamol.errors import DataError, FileMissing
 
 BESIDE = (".aux.xml", ".ovr")
 """Files that a viewer writes beside a raster; what they change of it is asked of the raster itself."""
@@ -41,7 +43,10 @@ def identify_arrays(values: np.ndarray, available: np.ndarray) -> str:
 
 
 def scene_files(spec: SceneSpec, tile: str, assets: Mapping[str, Source]) -> list[Path]:
-    """Return the local files that a description names for a tile, there or not; `assets` are the STAC item's."""
+    """Return the local files that a description names for a tile, there or not; `assets` are the STAC item's.
+
+    Of a VRT also the files that it is made of; one that cannot be read names none, which is said when it is read.
+    """
     found = [spec.files(tile, m, assets) for m in spec.modalities]
     places = [s.place for sources, _ in found for s in sources] + [mask.place for _, mask in found if mask is not None]
     labels = spec.labels
@@ -50,12 +55,27 @@ def scene_files(spec: SceneSpec, tile: str, assets: Mapping[str, Source]) -> lis
     if spec.stac is not None:  # in a scene.toml it is relative to that; a document that is opened itself is as it was given
         inside = spec.place(spec.stac, tile)
         places.append(inside if Path(inside).exists() else spec.stac)
-    return [Path(_absolute(p)) for p in places if not p.startswith("/vsi") and not is_remote(p)]
+    local = [p for p in places if _is_local(p)]
+    for place in local:  # which grows: a VRT may be made of others
+        if place.lower().endswith(".vrt"):
+            with suppress(FileMissing, DataError):
+                local += sorted(set(filter(_is_local, _parts(place))) - set(local))
+    return [Path(_absolute(p)) for p in local]
+
+
+def _is_local(place: str) -> bool:
+    return not place.startswith("/vsi") and not is_remote(place)
 
 
 def _absolute(place: str) -> str:
     """Return a local file's place as it is from every folder."""
-    return place if place.startswith("/vsi") or is_remote(place) else os.path.realpath(place)
+    return os.path.realpath(place) if _is_local(place) else place
+
+
+def _parts(place: str) -> list[str]:
+    """Return the other files that a raster is made of (of a VRT), without what a viewer writes beside it."""
+    with reading(place) as handle:
+        return sorted(f for f in handle.raster.files if f != place and not f.endswith(BESIDE))
 
 
 def _stamps(place: str) -> list[object]:
@@ -67,5 +87,4 @@ def _stamps(place: str) -> list[object]:
         return found
     with reading(place) as handle:
         found += [handle.grid, handle.dtypes, [str(v) for v in handle.nodata]]
-        parts = sorted(f for f in handle.raster.files if f != place and not f.endswith(BESIDE))
-    return found + [(_absolute(f), identify(f)[:2]) for f in parts if is_remote(f) or f.startswith("/vsi") or Path(f).exists()]
+    return found + [(_absolute(f), identify(f)[:2]) for f in _parts(place) if not _is_local(f) or Path(f).exists()]

@@ -75,19 +75,19 @@ class MapPaths:
 
 
 def check_names(maps: Mapping[str, MapPaths], read: Iterable[Path]) -> None:
-    """Check the names of all files of the maps, by tile, before any work; `read` are the scene's own, as `Reader.files` says.
+    """Check the names of all files of the maps, by tile, before any work; `read` are those that they are made from.
 
-    Raises UsageError for a name that two maps share, that belongs to the scene or a folder, or that is too long.
+    Raises UsageError for a name that two maps share, that is read or belongs to a folder, or that is too long.
     """
-    scene = frozenset(read)
+    sources = frozenset(read)
     owner: dict[Path, str] = {}
     for tile, paths in maps.items():
         for path in (*paths.all(), paths.blocks):
             _check_length(path)
             if path != paths.blocks and path.is_dir():
                 raise UsageError(f"{path} is a folder, and a file of the map would have its name; give --out another name.")
-            if Path(os.path.realpath(path)) in scene:
-                raise UsageError(f"{path} is a file of the scene itself, and the map would replace it; give --out another name.")
+            if Path(os.path.realpath(path)) in sources:
+                raise UsageError(f"{path} is a file that the map is made from, and would be replaced; give --out another name.")
             if path in owner:
                 raise UsageError(
                     f"the maps of the tiles '{owner[path]}' and '{tile}' would both have the file {path}; map them one at a "

@@ -80,7 +80,7 @@ def map_tile(
     """
     job = plan(predictor, reader, request)
     paths, document = MapPaths.beside(Path(out), job.made()), _document(job, request)
-    check_names({request.tile: paths}, reader.files())
+    check_names({request.tile: paths}, files_read(reader, [request]))
     if not _may_begin(paths, document, request):
         with suppress(UsageError):  # a folder of somebody else's
             if may_go_on(paths.blocks, document, resume=True, overwrite=True):
@@ -108,6 +108,11 @@ def map_tile(
     write_map(paths, layout, _stored(job, store), store.folder, request.overwrite)
     store.remove()
     return paths
+
+
+def files_read(reader: Reader, requests: Iterable[MapRequest]) -> frozenset[Path]:
+    """Return the local files that maps are made from, links followed: the scene's and the areas'."""
+    return reader.files() | {r.area.file for r in requests if r.area is not None}
 
 
 def check_tile(predictor: Predictor, reader: Reader, request: MapRequest, out: Path) -> None:

@@ -20,7 +20,7 @@ from mamol.errors import AllModalitiesMissing, GridMismatch, together
 from mamol.mapping.engines import Engine, here
 from mamol.mapping.layers import make_layers
 from mamol.mapping.paths import MapPaths, check_names
-from mamol.mapping.predict import MapRequest, check_tile, map_tile
+from mamol.mapping.predict import MapRequest, check_tile, files_read, map_tile
 from mamol.modality import Predictor
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ def map_tiles(
     files = [out] if len(requests) == 1 else [_tile_file(out, r.tile) for r in requests]
     layers = [make_layers(r.layers, len(predictor.classes), len(predictor.modalities)) for r in requests]
     named = {r.tile: MapPaths.beside(f, made) for r, f, made in zip(requests, files, layers, strict=True)}
-    check_names(named, reader.files())
+    check_names(named, files_read(reader, requests))
     for request, file in zip(requests, files, strict=True):
         with suppress(AllModalitiesMissing):  # said when it is the tile's turn
             check_tile(predictor, reader, request, file)
