@@ -107,6 +107,12 @@ def test_evaluate_writes_what_the_contract_names(home: Path, mamol: Mamol, refus
     assert mamol("evaluate", home / "run", "--no-baselines", "--protocol", "rate").code == 0
 
 
+def test_scores_are_named_json(home: Path, tmp_path: Path, refused: Callable[..., None]) -> None:
+    for name in ("scores.md", "scores", "scores.png"):
+        refused(2, f"--out must end in .json; got '{tmp_path / name}'", "evaluate", home / "run", "--out", tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_map_with_and_without_a_sensor(home: Path, mamol: Mamol, refused: Callable[..., None]) -> None:
     assert mamol("map", home / "run", home / "scene", "--out", home / "map.tif").code == 0
     assert mamol("map", home / "run", home / "scene/scene.toml", "--out", home / "less.tif", "--without", "hsi").code == 0

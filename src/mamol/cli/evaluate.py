@@ -41,12 +41,15 @@ def evaluate(
     Example: mamol evaluate runs/idtrees --protocol rate --no-baselines
     """
     from mamol import api
+    from mamol.errors import UsageError
     from mamol.evaluate.plots import PLOTS, draw_all
     from mamol.evaluate.report import as_markdown, as_text
     from mamol.files import must_not_exist, write_json, write_text
 
     plots = markdown = None
     if file is not None:
+        if file.suffix.lower() != ".json":
+            raise UsageError(f"scores are JSON, with Markdown and plots beside: --out must end in .json; got '{file}'.")
         markdown, plots = file.with_suffix(".md"), file.with_name(f"{file.stem}_plots")
         for path in (file, markdown, plots):
             must_not_exist(path, overwrite, PLOTS)
