@@ -176,6 +176,22 @@ def test_bands_with_nodata_of_their_own(tmp_path: Path) -> None:
     np.testing.assert_allclose(batch.values["a"][0, :, 0, 0], [3, 8 / 3], rtol=1e-6)  # without 1, and without 2
 
 
+def test_nodata_of_one_band_is_missing_also_where_it_is_warped(tmp_path: Path) -> None:
+    write(tmp_path / "grid.tif", ramp(1, 8, 8))
+    coarse, fine = np.full((3, 4, 4), 7, "int16"), np.full((3, 16, 16), 7, "int16")
+    coarse[1, 1, 1] = coarse[2, 3, 3] = -9999
+    fine[1, 4:8, 4:8] = fine[2, 12:, 12:] = fine[0, 0, 0] = -9999  # of the last, three of four pixels remain
+    for values, pixel in ((coarse, 20.0), (fine, 5.0)):
+        write(tmp_path / "a.tif", values, pixel, nodata=-9999)
+        for keys, holes in (("", [(2, 2), (6, 6)]), (";bands=[2]", [(2, 2)]), (";bands=[1]", [])):
+            batch = whole(scene(tmp_path, "g path='grid.tif'", f"a path='a.tif'{keys}"))
+            expected = np.ones((8, 8), dtype=bool)
+            for row, column in holes:
+                expected[row : row + 2, column : column + 2] = False
+            np.testing.assert_array_equal(batch.available["a"][0], expected)
+            assert set(np.unique(batch.values["a"][0][:, expected])) == {7}
+
+
 def test_a_deviation_is_scaled_but_not_moved(tmp_path: Path) -> None:
     write(tmp_path / "grid.tif", ramp(1, 2, 2))
     fine = np.zeros((1, 4, 4), "float32")

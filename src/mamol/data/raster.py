@@ -37,6 +37,7 @@ BLOCK_STATISTICS: dict[str, Callable[..., np.ndarray]] = {
 __all__ = ["Grid", "band_count", "is_mat", "open_raster", "read_grid", "read_mat", "read_missing", "read_modality"]
 VIEWS = 4
 """Ways in which one open file is warped that are kept."""
+INTERPOLATING = {"bilinear", "cubic"}
 FINER = 0.75
 """A raster whose pixels are below this many grid pixels wide is averaged, where nobody names a resampling."""
 
@@ -223,6 +224,8 @@ def _warp(handle: Handle, bands: list[int], nodata: list[float | None], source: 
         return np.stack([_view(handle, grid, method, v, dtype).read(b, window=_window(part)) for b, v in pairs])
 
     mean = read(method)
+    if method in INTERPOLATING and handle.raster.count > 1 and any(v is not None for v in nodata):
+        mean[np.isnan(read("nearest"))] = np.nan  # of several bands, GDAL fills one's hole from the pixels around it
     return np.concatenate([mean, np.sqrt(np.maximum(read("rms") ** 2 - mean**2, 0))]) if both else mean
 
 
@@ -243,6 +246,7 @@ def _view(handle: Handle, grid: Grid, method: str, nodata: float | None, dtype: 
             nodata=np.nan,
             dtype=dtype,
             working_dtype=dtype,
+            UNIFIED_SRC_NODATA="NO",  # each band's nodata by itself, not only where all bands have it
         )
     return handle.views[key]
 
