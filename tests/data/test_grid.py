@@ -10,7 +10,7 @@ from rasterio.warp import transform
 
 from mamol.data.area import Area, area_window
 from mamol.data.dataset import Georeference
-from mamol.data.grid import Grid, around, pixel_size
+from mamol.data.grid import Grid, around, pixel_size, spans
 from mamol.errors import GridMismatch
 
 UTM = rasterio.crs.CRS.from_epsg(32632).to_wkt()
@@ -77,3 +77,16 @@ def test_the_size_of_a_pixel_in_another_crs() -> None:
     assert pixel_size(grid("EPSG:4326", 10 / 111_000, (9.0, 45.2)), grid()) == pytest.approx(0.71, abs=0.01)
     line = grid("EPSG:4326", 1e-3, (179.985, 60.0))
     assert pixel_size(line, line) == pytest.approx(1)
+
+
+def test_how_many_pixels_of_a_raster_a_grid_pixel_spans() -> None:
+    assert spans(grid(pixel=8.0), grid()) == pytest.approx((1.25, 1.25))
+    assert spans(grid(pixel=20.0), grid()) == (1, 1)  # never less than one
+    assert spans(grid(pixel=10 / 3.02), grid()) == (3, 3)
+    assert spans(turned(45.0), grid()) == (1, 1)
+    assert spans(turned(30.0, 4.0), grid()) == pytest.approx((2.5, 2.5))
+    other = rasterio.crs.CRS.from_epsg(32633).to_wkt()
+    (x,), (y,) = transform(UTM, other, [WEST + 200], [NORTH - 150])
+    assert spans(grid(other, corner=(x, y)), grid()) == (1, 1)
+    east, south = spans(grid("EPSG:4326", 10 / 111_000, (9.0, 45.2)), grid())
+    assert (east, south) == (pytest.approx(1.41, abs=0.01), 1)  # 10 m are 1.41 pixels of a degree of longitude

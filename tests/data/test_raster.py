@@ -223,6 +223,37 @@ def test_windows_are_pieces_of_the_whole_also_warped_and_masked(tmp_path: Path) 
             np.testing.assert_array_equal(part.values[m], full.values[m][:, :, rows, columns])
 
 
+@pytest.mark.parametrize("pixel", [10.0, 8.0, 3.3])
+@pytest.mark.parametrize("crs", [CRS, "EPSG:32633"])
+@pytest.mark.parametrize("keys", ["", ";resampling='cubic'", ";resampling='mean_std'"])
+def test_windows_are_pieces_of_the_whole_in_the_neighbouring_zone_and_at_any_pixel(
+    tmp_path: Path, pixel: float, crs: str, keys: str
+) -> None:
+    write(tmp_path / "grid.tif", ramp(1, 300, 300))
+    (x,), (y,) = transform(CRS, crs, [WEST - 200], [NORTH + 203])
+    values = np.random.default_rng(0).normal(size=(1, int(3500 / pixel), int(3500 / pixel))).astype("float32")
+    write(tmp_path / "a.tif", values, pixel, corner=(x, y), crs=crs)
+    reader = scene(tmp_path, "g path='grid.tif'", f"a path='a.tif'{keys}")
+    full = whole(reader)
+    assert full.available["a"].mean() > 0.9
+    for rows, columns in ((slice(180, 300), slice(180, 300)), (slice(37, 101), slice(53, 90)), (slice(299, 300), slice(0, 1))):
+        part = reader.read("t", rows, columns)
+        np.testing.assert_array_equal(part.available["a"], full.available["a"][:, rows, columns])
+        np.testing.assert_allclose(part.values["a"], full.values["a"][:, :, rows, columns], atol=1e-6)
+
+
+def test_pixels_a_little_finer_are_smoothed_as_their_size_asks(tmp_path: Path) -> None:
+    write(tmp_path / "grid.tif", ramp(1, 40, 40))
+    stripes = np.zeros((1, 50, 50), "float32")
+    stripes[0, :, 25] = 1
+    write(tmp_path / "a.tif", stripes, 8.0)
+    values = whole(scene(tmp_path, "g path='grid.tif'", "a path='a.tif'")).values["a"][0, 0]
+    # The centre of the stripe lies at 204 m; the triangle of 10 m to either side reaches the centres at 195 and 205 m.
+    near = np.array([0, 0, 0.1, 0.9, 0, 0])
+    weights = [np.maximum(0, 1 - np.abs(c - (np.arange(50) * 8 + 4)) / 10).sum() for c in (195, 205)]
+    np.testing.assert_allclose(values[20, 17:23], near / [1, 1, weights[0], weights[1], 1, 1], atol=1e-6)
+
+
 def test_a_raster_of_the_whole_earth_covers_any_tile(tmp_path: Path) -> None:
     write(tmp_path / "grid.tif", ramp(1, 4, 4), corner=(300_000.0, NORTH))  # west of the zone's meridian
     write(tmp_path / "t.tif", np.full((1, 180, 360), 5, "int16"), pixel=1.0, corner=(-180.0, 90.0), crs="EPSG:4326")

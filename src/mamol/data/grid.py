@@ -29,6 +29,7 @@ from mamol.errors import GridMismatch
 Slices = tuple[slice, slice]
 Bounds = tuple[float, float, float, float]
 RIM_PX = 2
+NEARLY_WHOLE = 0.05
 NO_WAY = (RasterioError, CRSError, CPLE_BaseError)
 """What rasterio raises where PROJ knows no way from one CRS to another; GDAL's own error is not a RasterioError."""
 
@@ -112,10 +113,24 @@ def across(own: Grid, grid: Grid) -> Bounds:
 
 @lru_cache(maxsize=1024)
 def pixel_size(own: Grid, grid: Grid) -> float:
-    """Return how many grid pixels wide a pixel of a raster is along its shorter side, however the two are turned.
+    """Return how many grid pixels wide a pixel of a raster is along its shorter side, however the two are turned."""
+    return 1 / float(np.linalg.norm(_sides(own, grid), ord=2))
 
-    Measured at the grid's centre, from the sides of a grid pixel carried to the raster's CRS.
+
+@lru_cache(maxsize=1024)
+def spans(own: Grid, grid: Grid) -> tuple[float, float]:
+    """Return how many pixels of a raster a grid pixel spans along the raster's columns and rows, at least 1.
+
+    What is nearly whole is whole, as GDAL has it with the ratio that it measures for each window.
     """
+    along = np.maximum(np.linalg.norm(_sides(own, grid), axis=0), 1)
+    whole = np.round(along)
+    x, y = np.where(np.abs(along - whole) < NEARLY_WHOLE, whole, along)
+    return float(x), float(y)
+
+
+def _sides(own: Grid, grid: Grid) -> np.ndarray:
+    """Return the two sides of the pixel at the grid's centre as (columns, rows) of a raster, (2, 2)."""
     place, inverse = rasterio.Affine(*grid.georeference.transform), ~rasterio.Affine(*own.georeference.transform)
     middle = np.array([grid.width, grid.height]) / 2
     corners = [place @ tuple(middle + step) for step in ((0, 0), (1, 0), (0, 1))]
@@ -123,8 +138,7 @@ def pixel_size(own: Grid, grid: Grid) -> float:
     sides = np.array([[xs[1] - xs[0], ys[1] - ys[0]], [xs[2] - xs[0], ys[2] - ys[0]]])
     if rasterio.crs.CRS.from_user_input(own.georeference.crs).is_geographic:  # the antimeridian may lie between
         sides[:, 0] = (sides[:, 0] + 180) % 360 - 180
-    in_own_pixels = sides @ np.array([[inverse.a, inverse.d], [inverse.b, inverse.e]])
-    return 1 / float(np.linalg.norm(in_own_pixels, ord=2))
+    return sides @ np.array([[inverse.a, inverse.d], [inverse.b, inverse.e]])
 
 
 def shared_ground(grids: Sequence[Grid]) -> list[tuple[int, int]]:

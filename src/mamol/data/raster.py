@@ -21,7 +21,7 @@ from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
 from mamol.data.dataset import Georeference
-from mamol.data.grid import Grid, Slices, around, missing_onto, multiple, pixel_size, refuse_disjoint, same_grid, times
+from mamol.data.grid import Grid, Slices, around, missing_onto, multiple, pixel_size, refuse_disjoint, same_grid, spans, times
 from mamol.data.handles import Handle, as_place, identify, open_raster, reading
 from mamol.data.spec import Mask, Source
 from mamol.data.values import differs, each_band, take
@@ -37,6 +37,8 @@ BLOCK_STATISTICS: dict[str, Callable[..., np.ndarray]] = {
 __all__ = ["Grid", "band_count", "is_mat", "open_raster", "read_grid", "read_mat", "read_missing", "read_modality"]
 VIEWS = 4
 """Ways in which one open file is warped that are kept."""
+EXACT_PX = 1e-9
+"""How far from its place a warped pixel may be taken; below it GDAL places each one (0 itself it refuses)."""
 INTERPOLATING = {"bilinear", "cubic"}
 FINER = 0.75
 """A raster whose pixels are below this many grid pixels wide is averaged, where nobody names a resampling."""
@@ -234,6 +236,7 @@ def _view(handle: Handle, grid: Grid, method: str, nodata: float | None, dtype: 
     if key not in handle.views:
         while len(handle.views) >= VIEWS:
             handle.views.pop(next(iter(handle.views))).close()
+        along_columns, along_rows = spans(handle.grid, grid)
         # NaN as the target's nodata: the warper then leaves out missing sources and marks what no source reaches.
         handle.views[key] = WarpedVRT(
             handle.raster,
@@ -247,6 +250,10 @@ def _view(handle: Handle, grid: Grid, method: str, nodata: float | None, dtype: 
             dtype=dtype,
             working_dtype=dtype,
             UNIFIED_SRC_NODATA="NO",  # each band's nodata by itself, not only where all bands have it
+            # Left alone, GDAL measures how far to smooth, and places pixels to 1/8, for each window by itself.
+            XSCALE=str(1 / along_columns),
+            YSCALE=str(1 / along_rows),
+            tolerance=EXACT_PX,
         )
     return handle.views[key]
 
