@@ -64,9 +64,9 @@ def test_classes_of_polygons_can_be_left_out(folder: Path) -> None:
 
 
 def test_a_name_in_ignore_means_nothing_to_a_raster(folder: Path) -> None:
-    with rasterio.open(folder / "north" / "hsi.tif") as raster:
-        profile = raster.profile | {"count": 1, "dtype": "uint8"}
     for tile in ("north", "south"):
+        with rasterio.open(folder / tile / "hsi.tif") as raster:
+            profile = raster.profile | {"count": 1, "dtype": "uint8"}
         with rasterio.open(folder / tile / "labels.tif", "w", **profile) as raster:
             raster.write(np.arange(12 * 16, dtype="uint8").reshape(1, 12, 16) % 5)
     change(folder, 'path = "crowns.gpkg"\nfield = "species"', 'path = "{tile}/labels.tif"\nignore = [0, "oak tree"]')

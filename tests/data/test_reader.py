@@ -14,6 +14,7 @@ from rasterio.transform import from_origin
 from rasterio.vrt import WarpedVRT
 
 import geojson_made as polygons
+from mamol.data.check import check
 from mamol.data.memory import MemoryReader, Reader
 from mamol.data.reader import open_scene
 from mamol.errors import (
@@ -266,6 +267,56 @@ def test_labels_of_another_size_and_nan_labels_are_refused(folder: Path) -> None
     write(folder / "labels.tif", np.full((1, 12, 16), np.nan, "float32"))
     with pytest.raises(DataError, match="192 NaN"):
         open_scene(folder).load()
+
+
+def write_labels(path: Path, transform: rasterio.Affine, crs: str | None) -> None:
+    values = np.repeat([[0, 1], [1, 2]], [8, 8], axis=1).repeat(6, axis=0).astype("uint8")
+    place = {"height": 12, "width": 16, "crs": crs, "transform": transform}
+    with rasterio.open(path, "w", driver="GTiff", count=1, dtype="uint8", **place) as raster:
+        raster.write(values[None])
+
+
+UPWARD = rasterio.Affine(10, 0, WEST, 0, 10, NORTH - 120)
+
+
+@pytest.mark.parametrize("key", ["path", "split", "train"])
+@pytest.mark.parametrize(
+    ("transform", "crs", "says"),
+    [
+        (from_origin(WEST + 100, NORTH, 10, 10), CRS, "500100"),
+        (UPWARD, CRS, "-10, 5000000"),
+        (from_origin(WEST, NORTH, 10, 10), "EPSG:32633", "EPSG:32633"),
+        (from_origin(10, 45, 1, 1), "EPSG:4326", "EPSG:4326"),
+        (from_origin(WEST, NORTH, 10, 10), 'LOCAL_CS["site grid",UNIT["metre",1]]', "site grid"),
+        (from_origin(WEST + 100, NORTH, 10, 10), None, "no CRS"),
+    ],
+)
+def test_labels_on_other_ground_are_refused(
+    folder: Path, key: str, transform: rasterio.Affine, crs: str | None, says: str
+) -> None:
+    write_labels(folder / "elsewhere.tif", transform, crs)
+    if key == "path":
+        change(folder, 'path = "labels.tif"', 'path = "elsewhere.tif"')
+    else:
+        change(folder, 'path = "labels.tif"', f'path = "labels.tif"\ntest = "labels.tif"\n{key} = "elsewhere.tif"')
+    with pytest.raises(GridMismatch, match=r"the labels .*elsewhere\.tif") as caught:
+        open_scene(folder).load()
+    assert says in str(caught.value)
+    assert [("elsewhere.tif" in f) for f in check(folder).faults] == [True]
+
+
+@pytest.mark.parametrize(
+    ("transform", "crs"),
+    [
+        (from_origin(WEST, NORTH, 10, 10), "EPSG:25832"),  # the same ground by another name
+        (from_origin(WEST + 0.01, NORTH, 10, 10), CRS),  # somebody rounded
+        (from_origin(WEST + 5, NORTH - 5, 10, 10), None),  # a corner given as a centre
+    ],
+)
+def test_labels_on_the_same_ground_are_read(folder: Path, transform: rasterio.Affine, crs: str | None) -> None:
+    write_labels(folder / "labels.tif", transform, crs)
+    labels = open_scene(folder).load().tiles[0].labels
+    assert labels[[0, 0, 11, 11], [0, 15, 0, 15]].tolist() == [-1, 0, 0, 1]
 
 
 def test_a_truncated_raster_names_the_file(folder: Path) -> None:

@@ -30,6 +30,7 @@ Slices = tuple[slice, slice]
 Bounds = tuple[float, float, float, float]
 RIM_PX = 2
 NEARLY_WHOLE = 0.05
+NEARLY_THERE_PX = 0.1
 NO_WAY = (RasterioError, CRSError, CPLE_BaseError)
 """What rasterio raises where PROJ knows no way from one CRS to another; GDAL's own error is not a RasterioError."""
 
@@ -258,15 +259,33 @@ def multiple(own: Grid, grid: Grid, place: str) -> int:
     return int(factor)
 
 
-def _apart(own: Grid, grid: Grid) -> bool:
-    """Tell whether two transforms put corners of the same ground more than a pixel apart; a file without one says nothing."""
+def covers_same(own: Grid, grid: Grid) -> bool:
+    """Tell whether the pixels of a raster are the grid's one by one, so that nothing need be resampled.
+
+    To a tenth of a pixel, whatever the CRSs are called; without a CRS on one side to one pixel.
+    """
+    if own.shape != grid.shape:
+        return False
+    if not (own.georeference.crs and grid.georeference.crs):
+        return not _apart(own, grid)
+    try:
+        with rasterio.Env():
+            return not _apart(own, grid, NEARLY_THERE_PX)
+    except NO_WAY:
+        return False
+
+
+def _apart(own: Grid, grid: Grid, most_px: float = 1) -> bool:
+    """Tell whether two grids put the corners of a ground more than so many pixels apart; one without transform says nothing."""
     nothing = Georeference().transform
     if nothing in (own.georeference.transform, grid.georeference.transform):
         return False
     corners = np.array([(x, y) for x in (0, 1) for y in (0, 1)])
     place = rasterio.Affine(*own.georeference.transform)
-    there = grid.pixels(np.array([place @ (x * own.width, y * own.height) for x, y in corners]))
-    return not np.abs(there - corners * (grid.width, grid.height)).max() <= 1
+    there = np.array([place @ (x * own.width, y * own.height) for x, y in corners])
+    if own.georeference.crs and grid.georeference.crs:
+        there = np.column_stack(transform_points(own.georeference.crs, grid.georeference.crs, *there.T))
+    return not np.abs(grid.pixels(there) - corners * (grid.width, grid.height)).max() <= most_px
 
 
 def times(part: Slices, k: int) -> Slices:
@@ -278,3 +297,9 @@ def times(part: Slices, k: int) -> Slices:
 def said(bounds: Bounds) -> str:
     """Return bounds as text for an error."""
     return f"({', '.join(f'{b:.8g}' for b in bounds)})"
+
+
+def placed(grid: Grid) -> str:
+    """Return CRS and transform of a grid as text for an error."""
+    crs = grid.georeference.crs
+    return f"{crs_name(crs) if crs else 'no CRS'}, transform ({', '.join(f'{v:.8g}' for v in grid.georeference.transform)})"

@@ -16,8 +16,9 @@ import shapely
 from rasterio.features import rasterize
 
 from mamol.data.dataset import UNLABELLED, ClassInfo, classes_from
+from mamol.data.grid import covers_same, placed
 from mamol.data.handles import is_there
-from mamol.data.raster import Grid, is_mat, open_raster, read_mat
+from mamol.data.raster import Grid, is_mat, open_raster, read_grid, read_mat
 from mamol.data.spec import LabelSpec, SceneSpec, attribute_text
 from mamol.data.vectors import onto_ground, read_layer
 from mamol.errors import ConfigError, DataError, FileMissing, GridMismatch, UnknownName, unknown
@@ -86,7 +87,8 @@ def read_official(spec: SceneSpec, tile: str, grid: Grid) -> np.ndarray | None:
 
 
 def _raster_values(path: Path, spec: LabelSpec, grid: Grid) -> np.ndarray:
-    """Return the raw values (H, W), the file's nodata as the first `ignore` value; refuses NaN and another size."""
+    """Return the raw values (H, W), the file's nodata as the first `ignore` value; refuses NaN and another grid."""
+    _refuse_other_grid(path, read_grid(path, spec.key), grid)
     if is_mat(path):
         values = read_mat(path, spec.key).astype(np.float64)
         values = values[..., 0] if values.ndim == 3 else values
@@ -94,17 +96,22 @@ def _raster_values(path: Path, spec: LabelSpec, grid: Grid) -> np.ndarray:
     else:
         with open_raster(path) as raster:
             values, nodata = raster.read(1).astype(np.float64), raster.nodata
-    if values.shape != grid.shape:
-        raise GridMismatch(
-            f"the labels {path} are {values.shape[0]} x {values.shape[1]} pixels, the grid is {grid.height} x {grid.width}; "
-            "labels are never resampled: put them on the grid (or choose it with grid =)."
-        )
     ignored = spec.ignored_values()
     if nodata is not None and ignored and not np.isnan(nodata):
         values[values == nodata] = ignored[0]
     if np.isnan(values).any():
         raise DataError(f"the labels {path} hold {int(np.isnan(values).sum())} NaN; write unlabelled pixels as 0.")
     return values
+
+
+def _refuse_other_grid(path: Path, own: Grid, grid: Grid) -> None:
+    advice = "labels are never resampled: put them on the grid (or choose it with grid =)."
+    if own.shape != grid.shape:
+        raise GridMismatch(
+            f"the labels {path} are {own.height} x {own.width} pixels, the grid is {grid.height} x {grid.width}; {advice}"
+        )
+    if not covers_same(own, grid):
+        raise GridMismatch(f"the labels {path} lie elsewhere: {placed(own)}, the grid {placed(grid)}; {advice}")
 
 
 def _to_classes(values: np.ndarray, spec: LabelSpec, lookup: dict[float | str, int], path: Path) -> np.ndarray:
