@@ -162,6 +162,23 @@ def test_bands_of_one_asset_may_differ(folder: Path) -> None:
         whole(open_scene(folder / "item.json", ["B02"]), "S2A_T32")
 
 
+def test_bands_choose_what_the_item_says_of_them_too(folder: Path) -> None:
+    write(folder / "B02.tif", np.array([1, 10, 100], "int16").reshape(3, 1, 1).repeat(12, 1).repeat(16, 2))
+    said = [{"scale": 1, "nodata": -1}, {"scale": 0.1, "offset": 5, "nodata": -1}, {"scale": 0.01, "nodata": 100}]
+    change(folder, "B02", **{"raster:bands": said})
+
+    def read(bands: str) -> Batch:
+        (folder / "scene.toml").write_text(f'name="x"\nstac="item.json"\n[modalities.B02]\nbands={bands}\n')
+        return whole(open_scene(folder), "S2A_T32")
+
+    np.testing.assert_allclose(read("[2, 1]").values["B02"][0, :, 0, 0], [6, 1])
+    np.testing.assert_allclose(read("[2]").values["B02"][0, :, 0, 0], [6])
+    assert not read("[3, 1]").available["B02"].any()
+    for band in (4, 0):
+        with pytest.raises(DataError, match=rf"B02\.tif has 3 bands by its STAC item; bands = asks for band {band}"):
+            read(f"[{band}]")
+
+
 def test_an_absent_asset_or_file_is_an_absent_modality(folder: Path) -> None:
     first = json.loads((folder / "item.json").read_text())
     second = item("b", {k: dict(first["assets"][k]) for k in ("B02", "SCL", "vv")})  # without the grid's second asset

@@ -25,16 +25,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from textwrap import shorten
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from mamol.data.handles import ARCHIVE, is_remote, resolve
-from mamol.errors import ConfigError, FileMissing, UsageError
+from mamol.errors import ConfigError, DataError, FileMissing, UsageError
 from mamol.files import must_exist
 
 Resampling = Literal["nearest", "bilinear", "cubic", "average", "mode", "min", "max", "med", "mean_std"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -97,16 +98,29 @@ class ModalitySpec(Part):
     unit: str = ""
 
     def source(self, found: Source) -> Source:
-        """Return a file of this modality as the keys say that it is read, over what its STAC item says."""
+        """Return a file of this modality as the keys say that it is read, over what its STAC item says.
+
+        Raises DataError for a band that the item does not describe.
+        """
         return replace(
             found,
             key=self.key,
             bands=self.bands,
             resampling=self.resampling,
-            nodata=found.nodata if self.nodata is None else (self.nodata,),
-            scale=found.scale if self.scale is None else (self.scale,),
-            offset=found.offset if self.offset is None else (self.offset,),
+            nodata=self._chosen(found.nodata, found.place) if self.nodata is None else (self.nodata,),
+            scale=self._chosen(found.scale, found.place) if self.scale is None else (self.scale,),
+            offset=self._chosen(found.offset, found.place) if self.offset is None else (self.offset,),
         )
+
+    def _chosen(self, values: tuple[T, ...], place: str) -> tuple[T, ...]:
+        """Return what a STAC item says of the bands that are read; one entry holds for all of them."""
+        if self.bands is None or len(values) == 1:
+            return values
+        if strange := [b for b in self.bands if not 1 <= b <= len(values)]:
+            raise DataError(
+                f"{place} has {len(values)} bands by its STAC item; bands = asks for band {strange[0]} (they are counted from 1)."
+            )
+        return tuple(values[b - 1] for b in self.bands)
 
 
 def attribute_text(value: object) -> str:
