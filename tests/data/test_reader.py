@@ -1,6 +1,7 @@
 """A scene from files on different grids, with holes, read whole and by window."""
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -317,6 +318,51 @@ def test_labels_on_the_same_ground_are_read(folder: Path, transform: rasterio.Af
     write_labels(folder / "labels.tif", transform, crs)
     labels = open_scene(folder).load().tiles[0].labels
     assert labels[[0, 0, 11, 11], [0, 15, 0, 15]].tolist() == [-1, 0, 0, 1]
+
+
+def test_nodata_of_a_split_is_no_part_whatever_labels_are_ignored(folder: Path) -> None:
+    parts = np.zeros((1, 12, 16), "uint8")
+    parts[0, :3], parts[0, 10:] = 1, 2
+    change(folder, 'path = "labels.tif"', 'path = "labels.tif"\nsplit = "split.tif"\nignore = [2, 0]')
+    change(folder, '[[classes]]\nname = "wood"\ncolour = "#228833"\n', "")
+    for nodata in (0, 9):
+        write(folder / "split.tif", np.where(parts == 0, nodata, parts).astype("uint8"), nodata=nodata)
+        official = open_scene(folder).load().tiles[0].official
+        assert official is not None
+        np.testing.assert_array_equal(official, np.select([parts[0] == 1, parts[0] == 2], [1, 3]))
+
+
+def test_a_split_raster_beside_polygons_of_which_some_are_left_out(folder: Path) -> None:
+    polygons.write(folder / "crowns.gpkg", [("oak", (2, 2, 5, 6)), ("road", (8, 8, 12, 12))], (WEST, NORTH), CRS)
+    write(folder / "split.tif", np.ones((1, 12, 16), "uint8"))
+    change(folder, 'path = "labels.tif"', 'path = "crowns.gpkg"\nfield = "species"\nignore = ["road"]\nsplit = "split.tif"')
+    change(folder, '"field"\n', '"oak"\n')
+    official = open_scene(folder).load().tiles[0].official
+    assert official is not None
+    assert (official == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('name = "field"', 'name = "field"\nvalue = "oak"', "class 'field' has value = 'oak', but .*labels.tif is a raster"),
+        ('name = "wood"', 'name = "wood"\nvalue = 1', "classes 'field' and 'wood' both have the value 1"),
+    ],
+)
+def test_values_of_classes_that_cannot_be_meant(folder: Path, old: str, new: str, says: str) -> None:
+    change(folder, old, new)
+    with pytest.raises(ConfigError, match=says):
+        open_scene(folder).load()
+    (fault,) = check(folder).faults
+    assert re.search(says, fault)
+
+
+def test_polygons_of_two_classes_need_two_texts(folder: Path) -> None:
+    polygons.write(folder / "crowns.gpkg", [("oak", (2, 2, 5, 6))], (WEST, NORTH), CRS)
+    change(folder, 'path = "labels.tif"', 'path = "crowns.gpkg"\nfield = "species"')
+    change(folder, 'name = "field"', 'name = "field"\nvalue = "wood"')
+    with pytest.raises(ConfigError, match="both have the value wood"):
+        open_scene(folder).load()
 
 
 def test_a_truncated_raster_names_the_file(folder: Path) -> None:

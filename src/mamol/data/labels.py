@@ -19,13 +19,15 @@ from mamol.data.dataset import UNLABELLED, ClassInfo, classes_from
 from mamol.data.grid import covers_same, placed
 from mamol.data.handles import is_there
 from mamol.data.raster import Grid, is_mat, open_raster, read_grid, read_mat
-from mamol.data.spec import LabelSpec, SceneSpec, attribute_text
+from mamol.data.spec import ClassSpec, LabelSpec, SceneSpec, attribute_text
 from mamol.data.vectors import onto_ground, read_layer
 from mamol.errors import ConfigError, DataError, FileMissing, GridMismatch, UnknownName, unknown
 
 MOST_NAMED = 20
 VECTORS = {".gpkg", ".shp", ".geojson", ".json", ".fgb"}
 TRAIN, TEST = 1, 3
+NO_PART = (0.0,)
+"""Values of a split raster that mean neither train nor test."""
 
 
 def is_vector(path: Path) -> bool:
@@ -42,19 +44,40 @@ def label_file(spec: SceneSpec, tile: str) -> Path:
 
 
 def find_classes(spec: SceneSpec, tiles: tuple[str, ...]) -> tuple[tuple[ClassInfo, ...], dict[float | str, int]]:
-    """Return the classes and which raster value or attribute text means which; both empty without labels."""
+    """Return the classes and which raster value or attribute text means which; both empty without labels.
+
+    Raises ConfigError if a class has no number beside a raster, or two classes have one value.
+    """
     if spec.labels is None:
         return classes_from([c.name for c in spec.classes]), {}
     vector = is_vector(spec.path(spec.labels.path, tiles[0]))
     if spec.classes:
         infos = classes_from([c.name for c in spec.classes])
         infos = tuple(ClassInfo(i.name, c.colour or i.colour) for i, c in zip(infos, spec.classes, strict=True))
-        default = [c.name if vector else float(k) for k, c in enumerate(spec.classes, 1)]
-        keys = [d if c.value is None else c.value for c, d in zip(spec.classes, default, strict=True)]
-        return infos, {(attribute_text(v) if vector else float(v)): k for k, v in enumerate(keys)}
+        return infos, _declared(spec.classes, spec.labels.path, vector)
     found = sorted({v for t in tiles for v in _values(spec, spec.labels, t, vector)}, key=lambda v: (str(type(v)), v))
     names = [str(v) if vector else f"class {v:g}" for v in found]
     return classes_from(names), {v: k for k, v in enumerate(found)}
+
+
+def _declared(classes: tuple[ClassSpec, ...], path: str, vector: bool) -> dict[float | str, int]:
+    """Return which raster value or attribute text means which of the classes that scene.toml lists."""
+    found: dict[float | str, int] = {}
+    for k, c in enumerate(classes):
+        value = c.value if c.value is not None else c.name if vector else k + 1
+        try:
+            key = attribute_text(value) if vector else float(value)
+        except ValueError:
+            raise ConfigError(
+                f"class '{c.name}' has value = '{value}', but {path} is a raster; give the number that the class has there."
+            ) from None
+        if key in found:
+            raise ConfigError(
+                f"the classes '{classes[found[key]].name}' and '{c.name}' both have the value {value} (without value = a class "
+                f"has its {'name' if vector else 'place in the list, from 1'}); give each a value of its own."
+            )
+        found[key] = k
+    return found
 
 
 def read_labels(spec: SceneSpec, tile: str, grid: Grid, lookup: dict[float | str, int]) -> np.ndarray:
@@ -67,7 +90,8 @@ def read_labels(spec: SceneSpec, tile: str, grid: Grid, lookup: dict[float | str
     path = label_file(spec, tile)
     if is_vector(path):
         return _burn(path, spec.labels, grid, lookup)
-    return _to_classes(_raster_values(path, spec.labels, grid), spec.labels, lookup, path)
+    values = _raster_values(path, spec.labels.key, grid, spec.labels.ignored_values())
+    return _to_classes(values, spec.labels, lookup, path)
 
 
 def read_official(spec: SceneSpec, tile: str, grid: Grid) -> np.ndarray | None:
@@ -77,28 +101,28 @@ def read_official(spec: SceneSpec, tile: str, grid: Grid) -> np.ndarray | None:
         return None
     out = np.zeros(grid.shape, dtype=np.int8)
     if labels.split:
-        values = _raster_values(spec.path(labels.split, tile), labels, grid)
+        values = _raster_values(spec.path(labels.split, tile), labels.key, grid, NO_PART)
         out[values == 1], out[values == 2] = TRAIN, TEST
         return out
+    ignored = labels.ignored_values()
     for text, role in ((labels.train or "", TRAIN), (labels.test or "", TEST)):
-        values = _raster_values(spec.path(text, tile), labels, grid)
-        out[~np.isin(values, [*labels.ignored_values(), np.nan])] = role
+        values = _raster_values(spec.path(text, tile), labels.key, grid, ignored)
+        out[~np.isin(values, [*ignored, np.nan])] = role
     return out
 
 
-def _raster_values(path: Path, spec: LabelSpec, grid: Grid) -> np.ndarray:
-    """Return the raw values (H, W), the file's nodata as the first `ignore` value; refuses NaN and another grid."""
-    _refuse_other_grid(path, read_grid(path, spec.key), grid)
+def _raster_values(path: Path, key: str | None, grid: Grid, unlabelled: tuple[float, ...]) -> np.ndarray:
+    """Return the raw values (H, W), the file's nodata as the first value of `unlabelled`; refuses NaN and another grid."""
+    _refuse_other_grid(path, read_grid(path, key), grid)
     if is_mat(path):
-        values = read_mat(path, spec.key).astype(np.float64)
+        values = read_mat(path, key).astype(np.float64)
         values = values[..., 0] if values.ndim == 3 else values
         nodata = None
     else:
         with open_raster(path) as raster:
             values, nodata = raster.read(1).astype(np.float64), raster.nodata
-    ignored = spec.ignored_values()
-    if nodata is not None and ignored and not np.isnan(nodata):
-        values[values == nodata] = ignored[0]
+    if nodata is not None and unlabelled and not np.isnan(nodata):
+        values[values == nodata] = unlabelled[0]
     if np.isnan(values).any():
         raise DataError(f"the labels {path} hold {int(np.isnan(values).sum())} NaN; write unlabelled pixels as 0.")
     return values
