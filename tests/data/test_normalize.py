@@ -10,6 +10,7 @@ from texts_made import LENGTH, made_texts
 
 from made import made_samples, made_scene
 from mamol.config import DataConfig
+from mamol.data import normalize
 from mamol.data.dataset import SampleSet, Scene
 from mamol.data.normalize import Normalizer
 from mamol.data.split import TRAIN, make_split
@@ -42,6 +43,25 @@ def test_what_is_outside_training_does_not_matter(dataset: Scene | SampleSet) ->
         for v in dataset.samples.values.values():
             v[split.roles[0] != TRAIN] = 1e6
     assert Normalizer.fit(dataset, split, DataConfig()).to_json() == before
+
+
+def test_rows_are_thinned_only_where_there_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(normalize, "MOST_ROWS", 100)
+    monkeypatch.setattr(normalize, "FEWEST_ROWS", 30)
+    scene = made_scene()
+    split = make_split(scene, "block", 0, 8)
+    share = sum(t.labels.size for t in scene.tiles) // 100
+    assert share > 9
+    for t, r in zip(scene.tiles, split.roles, strict=True):
+        there = np.argwhere(t.available["lidar"] & (r == TRAIN))[:9]
+        t.available["lidar"][:] = False
+        t.available["lidar"][tuple(there.T)] = True
+    seen = [t.values["lidar"][:, t.available["lidar"]].T for t in scene.tiles]
+    np.testing.assert_array_equal(normalize.training_rows(scene, split, "lidar")[0], np.concatenate(seen))
+    many = [
+        t.values["hsi"][:, t.available["hsi"] & (r == TRAIN)].T[::share] for t, r in zip(scene.tiles, split.roles, strict=True)
+    ]
+    np.testing.assert_array_equal(normalize.training_rows(scene, split, "hsi")[0], np.concatenate(many))
 
 
 def test_json_and_refusals() -> None:

@@ -21,7 +21,8 @@ from mamol.data.dataset import Dataset, Scene
 from mamol.data.split import TRAIN, Split
 from mamol.errors import DataError, ShapeMismatch, unknown
 
-MOST_ROWS = 60_000
+MOST_ROWS, FEWEST_ROWS = 60_000, 5_000
+"""Rows that a data set is thinned to, and rows of training below which none are left out."""
 FLOOR = 1e-6
 COMPONENT_FLOOR = 0.01
 
@@ -127,17 +128,20 @@ def _unchanged(bands: int) -> BandStatistics:
 
 
 def training_rows(dataset: Dataset, split: Split, modality: str) -> tuple[np.ndarray, bool]:
-    """Return available values of role TRAIN as rows (n, C), and whether the modality is available anywhere."""
+    """Return available values of role TRAIN as rows (n, C), and whether the modality is available anywhere.
+
+    A large data set is thinned evenly, a modality that is seen at few places of it less.
+    """
     pieces = [(t.values[modality], t.available[modality]) for t in dataset.tiles] if isinstance(dataset, Scene) else []
     if not isinstance(dataset, Scene):
         pieces = [(np.moveaxis(dataset.samples.values[modality], 0, 1), dataset.samples.available[modality])]
-    out, anywhere = [], False
-    share = max(1, sum(a.size for _, a in pieces) // MOST_ROWS)
-    for (values, available), role in zip(pieces, split.roles, strict=True):
-        anywhere = anywhere or bool(available.any())
-        wanted = available & (role == TRAIN).reshape(role.shape + (1,) * (available.ndim - role.ndim))
-        out.append(values[:, wanted].T[::share])  # (n, C)
-    return np.concatenate(out).astype(np.float64), anywhere
+    wanted = [
+        available & (role == TRAIN).reshape(role.shape + (1,) * (available.ndim - role.ndim))
+        for (_, available), role in zip(pieces, split.roles, strict=True)
+    ]
+    share = min(sum(w.size for w in wanted) // MOST_ROWS, sum(int(w.sum()) for w in wanted) // FEWEST_ROWS)
+    rows = [values[:, w].T[:: max(1, share)] for (values, _), w in zip(pieces, wanted, strict=True)]
+    return np.concatenate(rows).astype(np.float64), any(bool(available.any()) for _, available in pieces)
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:
