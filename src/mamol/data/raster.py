@@ -8,8 +8,7 @@ raster without georeference, is a plain pixel grid of the same size or a whole m
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
 from mamol.data.dataset import Georeference
+from mamol.data.finer import reduce_blocks
 from mamol.data.grid import Grid, Slices, around, missing_onto, multiple, pixel_size, refuse_disjoint, same_grid, spans, times
 from mamol.data.handles import Handle, as_place, identify, open_raster, reading
 from mamol.data.spec import Mask, Source
@@ -28,12 +28,6 @@ from mamol.data.values import differs, each_band, take
 from mamol.errors import DataError, unknown
 from mamol.files import must_exist
 
-BLOCK_STATISTICS: dict[str, Callable[..., np.ndarray]] = {
-    "average": np.nanmean,
-    "min": np.nanmin,
-    "max": np.nanmax,
-    "med": np.nanmedian,
-}
 __all__ = ["Grid", "band_count", "is_mat", "open_raster", "read_grid", "read_mat", "read_missing", "read_modality"]
 VIEWS = 4
 """Ways in which one open file is warped that are kept."""
@@ -108,18 +102,6 @@ def band_count(source: Source) -> int:
         if not 1 <= band <= total:
             raise DataError(f"{source.place} has {total} bands; bands = asks for band {band} (they are counted from 1).")
     return len(source.bands or range(total)) * (2 if source.resampling == "mean_std" else 1)
-
-
-def _reduce(cube: np.ndarray, k: int, resampling: str | None) -> np.ndarray:
-    """Bring a cube (C, k h, k w) to (C, h, w) by whole blocks of k x k pixels, NaN left out; "mean_std" gives 2 C."""
-    blocks = cube.reshape(cube.shape[0], cube.shape[1] // k, k, cube.shape[2] // k, k)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a block without any value is NaN, which is what we want
-        if resampling == "mean_std":
-            return np.concatenate([np.nanmean(blocks, axis=(2, 4)), np.nanstd(blocks, axis=(2, 4))])
-        if resampling == "nearest":
-            return blocks[:, :, k // 2, :, k // 2]
-        return BLOCK_STATISTICS.get(resampling or "average", np.nanmean)(blocks, axis=(2, 4))
 
 
 def read_modality(
@@ -205,7 +187,7 @@ def _blocks(raw: np.ndarray, nodata: Sequence[float | None], k: int, source: Sou
     for band, value in zip(cube, nodata, strict=True):
         if value is not None:
             band[~differs(band, value)] = np.nan
-    cube = _reduce(cube, k, source.resampling)
+    cube = reduce_blocks(cube, k, source)
     return cube, [None] * len(cube)
 
 
