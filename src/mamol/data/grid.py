@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -140,33 +139,6 @@ def _sides(own: Grid, grid: Grid) -> np.ndarray:
     if rasterio.crs.CRS.from_user_input(own.georeference.crs).is_geographic:  # the antimeridian may lie between
         sides[:, 0] = (sides[:, 0] + 180) % 360 - 180
     return sides @ np.array([[inverse.a, inverse.d], [inverse.b, inverse.e]])
-
-
-def shared_ground(grids: Sequence[Grid]) -> list[tuple[int, int]]:
-    """List the pairs (i, j), i < j, of grids with a CRS whose bounds share ground; those that only touch do not.
-
-    Bounds are compared in the CRS of both, or in longitude and latitude where that differs: a few pairs too many then.
-    """
-    there = [i for i, g in enumerate(grids) if g.georeference.crs]
-    if len(there) < 2:
-        return []
-    boxes = np.array([transform_bounds(grids[i].georeference.crs, "EPSG:4326", *grids[i].bounds) for i in there])
-    boxes[boxes[:, 0] > boxes[:, 2], ::2] = -180, 180  # across the antimeridian
-    found = []
-    for n, box in enumerate(boxes):
-        for m in n + 1 + np.flatnonzero(_overlap(box, boxes[n + 1 :])):
-            i, j = there[n], there[m]
-            crs = [grids[k].georeference.crs for k in (i, j)]
-            if not same_crs(*crs) or _overlap(np.array(grids[i].bounds), np.array([grids[j].bounds]))[0]:
-                found.append((i, j))
-    return found
-
-
-def _overlap(box: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Tell which bounds (n, 4) share more than a millionth of its own side with a box (4,), bool (n,)."""
-    least = 1e-6 * (box[2:] - box[:2])
-    shared = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
-    return np.asarray((shared > least).all(axis=1))
 
 
 def around(own: Grid, grid: Grid, part: Slices, place: str) -> Slices:

@@ -18,11 +18,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 from sklearn.model_selection import StratifiedGroupKFold
 
 from mamol.data.dataset import UNLABELLED, Dataset, Scene, label_arrays
-from mamol.data.grid import Grid, missing_onto, shared_ground
+from mamol.data.ground import within_reach
 from mamol.errors import DataError, unknown
 from mamol.seed import generator
 
@@ -190,29 +189,10 @@ def _grid(shape: tuple[int, ...], side: int) -> np.ndarray:
 
 def _gap(roles: list[np.ndarray], dataset: Scene, patch_px: int) -> list[np.ndarray]:
     """Set to UNUSED what lies within patch_px - 1 of a test pixel, and what trains within the same distance of validation."""
-    near_test = _near([r == TEST for r in roles], dataset, patch_px)
+    near_test = within_reach([r == TEST for r in roles], dataset, patch_px)
     out = [np.where(near & (r != TEST), UNUSED, r) for r, near in zip(roles, near_test, strict=True)]
-    near_val = _near([r == VAL for r in out], dataset, patch_px)
+    near_val = within_reach([r == VAL for r in out], dataset, patch_px)
     return [np.where(near & (r == TRAIN), UNUSED, r).astype(np.int8) for r, near in zip(out, near_val, strict=True)]
-
-
-def _near(masks: list[np.ndarray], dataset: Scene, patch_px: int) -> list[np.ndarray]:
-    """Tell which pixels lie within patch_px - 1 of a mask's, bool (H, W) per tile: in the tile, or on the ground of another.
-
-    So far reaches a window that holds the pixel. Ground is compared where tiles have a CRS.
-    """
-    own = [_widened(m, patch_px) for m in masks]
-    out = [m.copy() for m in own]
-    grids = [Grid(t.labels.shape[0], t.labels.shape[1], t.georeference) for t in dataset.tiles]
-    for pair in shared_ground(grids):
-        for i, j in (pair, pair[::-1]):  # windows of tile i that reach ground of tile j, and the other way round
-            there = (grids[i], grids[i].whole), (grids[j], grids[j].whole)
-            out[j] |= missing_onto(own[i], *there) | _widened(missing_onto(masks[i], *there), patch_px)
-    return out
-
-
-def _widened(mask: np.ndarray, patch_px: int) -> np.ndarray:
-    return np.asarray(ndimage.maximum_filter(mask.astype(np.uint8), size=2 * patch_px - 1, mode="constant") > 0)
 
 
 def _random(dataset: Dataset, seed: int, patch_px: int) -> list[np.ndarray]:
@@ -256,7 +236,7 @@ def _overlap(dataset: Dataset, roles: list[np.ndarray], patch_px: int) -> dict[s
     labels = label_arrays(dataset)
     is_test, is_train = ([(r == k) & (a != UNLABELLED) for r, a in zip(roles, labels, strict=True)] for k in (TEST, TRAIN))
     if isinstance(dataset, Scene):
-        near = _near(is_train, dataset, patch_px)
+        near = within_reach(is_train, dataset, patch_px)
     else:
         near = [np.isin(dataset.groups, np.unique(dataset.groups[is_train[0]]))]
     test = sum(int(t.sum()) for t in is_test)
