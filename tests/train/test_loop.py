@@ -8,12 +8,11 @@ import pytest
 import torch
 
 from made import made_samples, tiny_config
-from mamol.config import Config, TrainConfig
+from mamol.config import Config
 from mamol.data.split import make_split
 from mamol.errors import CheckpointError
 from mamol.train.loop import fit, schedule
 from mamol.train.prepare import Prepared, prepare
-from mamol.train.validate import Validation
 
 
 def prepared(config: Config, seed: int = 0) -> Prepared:
@@ -89,13 +88,3 @@ def test_schedule(decay: str) -> None:
 @pytest.mark.parametrize("steps", [1, 2, 3, 10, 20])
 def test_schedule_of_few_steps(steps: int) -> None:
     assert all(0 < schedule(i, steps) <= 1 for i in range(steps))
-
-
-def test_validation_does_not_look_at_patterns_that_are_held_out() -> None:
-    whole = Validation(None, ("a", "b"), TrainConfig())
-    assert ("a",) in whole.patterns
-    assert Validation(None, ("a", "b"), TrainConfig(held_out=("a",))).patterns == [("a", "b"), ("b",)]
-
-
-def test_validation_of_a_network_that_never_lost_a_sensor_scores_what_samples_have() -> None:
-    assert Validation(None, ("a", "b"), TrainConfig(patterns="none")).patterns == [("a", "b")]

@@ -3,7 +3,8 @@
     score  = mean over the 2^M - 1 patterns of (OA + AA) / 2; with train.patterns = "none" of what the samples have, as trained
     T(p)   = argmin over a grid of T of the NLL of softmax(logits / T) under pattern p     [temperature scaling, 1706.04599]
 
-Nothing here sees the test part.
+As in the test, a pixel or sample that has none of a pattern's modalities is not scored under it. T(p) is fitted on those
+that have all of them: the others will take the temperature of what they have. Nothing here sees the test part.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mamol.config import TrainConfig
+from mamol.data.dataset import UNLABELLED
 from mamol.modality import patterns
 from mamol.model.build import AnyClassifier
 from mamol.model.tokens import anywhere
@@ -41,12 +43,18 @@ class Validation:
         """Return the patterns that training may show: what is held out must not choose anything."""
         return [p for p in patterns(self.order) if set(p) not in self.unseen]
 
-    def logits(self, model: AnyClassifier, present: tuple[str, ...]) -> tuple[Tensor, Tensor]:
-        """Return logits (n, K) and labels (n,) of the held-out labels under one pattern; n may be 0."""
+    def logits(self, model: AnyClassifier, present: tuple[str, ...], whole: bool = False) -> tuple[Tensor, Tensor]:
+        """Return logits (n, K) and labels (n,) of the held-out labels under one pattern; n may be 0.
+
+        A label counts if its pixel or sample has some of the pattern's modalities; with `whole`, if it has all of them.
+        """
         missing = torch.tensor([[m not in present for m in self.order]]).expand(len(self.held_out), -1)
         hidden = self.held_out.without(missing.to(self.held_out.labels.device), self.order)
-        some = torch.stack([anywhere(hidden.available[m]) for m in present], 1).any(1)
-        hidden = hidden.part(some)
+        some = torch.stack([anywhere(hidden.available[m]) for m in present], 1)
+        per_pixel = hidden.labels.dim() > 1
+        has = torch.stack([hidden.available[m] for m in present], -1) if per_pixel else some
+        hidden.labels = torch.where(has.all(-1) if whole else has.any(-1), hidden.labels, UNLABELLED)
+        hidden = hidden.part(some.any(1))
         out: list[tuple[Tensor, Tensor]] = []
         model.eval()
         with torch.no_grad():
@@ -69,10 +77,10 @@ class Validation:
         return sum(scores) / max(len(scores), 1)
 
     def temperatures(self, model: AnyClassifier) -> dict[str, float]:
-        """Return the best temperature per pattern, keyed by its modalities joined with "+"."""
+        """Return the best temperature per pattern, keyed by its modalities joined with "+"; none for one that no label has."""
         best = {}
         for present in self._seen():
-            logits, labels = self.logits(model, present)
+            logits, labels = self.logits(model, present, whole=True)
             if len(labels):
                 grid = [torch.nn.functional.cross_entropy(logits / t, labels).item() for t in TEMPERATURES]
                 best["+".join(present)] = float(TEMPERATURES[int(np.argmin(grid))])
