@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 from conftest import Trained
-from made import TINY, made_samples, tiny_config
+from made import TINY, made_samples, made_scene, tiny_config
 from mamol.data.dataset import Dataset, classes_from
 from mamol.data.samples import write_samples
-from mamol.data.split import TEST, make_split
-from mamol.errors import CheckpointError, ConfigError, OutputExists
+from mamol.data.split import TEST, UNUSED, VAL, make_split
+from mamol.errors import CheckpointError, ConfigError, DataError, OutputExists
 from mamol.modality import Batch
 from mamol.model.checkpoint import load_run, read_run
 from mamol.train.prepare import Prepared, prepare
@@ -38,6 +38,16 @@ def test_a_folder_in_use_is_refused(scene_run: Trained, tmp_path: Path) -> None:
     with pytest.raises(OutputExists, match="not empty"):
         train(prepared(), tmp_path)
     assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("dataset", [made_samples(24), made_scene(4)], ids=["samples", "scene"])
+def test_a_split_without_validation_is_refused_before_anything_is_trained(dataset: Dataset, tmp_path: Path) -> None:
+    split = make_split(dataset, "random", 0, 8)
+    for role in split.roles:
+        role[role == VAL] = UNUSED
+    with pytest.raises(DataError, match=r"the random split \(seed 0\) leaves no labelled pixel or sample for validation"):
+        train(prepare(dataset, split, tiny_config(), 0), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_stopped_and_resumed_run_is_the_same_run(tmp_path: Path) -> None:

@@ -170,30 +170,37 @@ class Feed:
         cut_values = {m: window(v, 0.0) * seen for m, v in values.items()}
         return Draw(cut_values, {m: window(a, False) & seen for m, a in available.items()}, window(label, UNLABELLED))
 
-    def held_out(self, role: int = VAL, most: int = 600) -> Draw:
-        """Return the windows or samples that hold labels of `role`, at most `most` of the windows."""
-        if not self.is_scene:
-            rows = torch.from_numpy(self._places([self.labels[0].numpy()], self.split.roles, (role,))[:, 1])
-            return Draw(
-                {m: v[rows] for m, v in self.pieces[0][0].items()},
-                {m: a[rows] for m, a in self.pieces[0][1].items()},
-                self.labels[0][rows],
+    def held_out_places(self, role: int = VAL) -> np.ndarray:
+        """List the labelled places of `role`: rows (piece, row, column), or (0, sample, 0); raises DataError if none."""
+        places = self._places([a.numpy() for a in self.labels], self.split.roles, (role,))
+        if not len(places):
+            raise DataError(
+                f"the {self.split.kind} split (seed {self.split.seed}) leaves no labelled pixel or sample for validation; "
+                "choose another split or seed, or add labels."
             )
-        side = self.config.tokens.window_px
-        corners = []
-        for i, label in enumerate(self.labels):
-            wanted = (self.roles[i] == role) & (label != UNLABELLED)
-            seen = torch.stack([a[0] for a in self.pieces[i][1].values()]).any(0)
-            wanted &= seen
-            if self.config.model.task == "centre":
-                corners += [(i, int(r) - side // 2, int(c) - side // 2) for r, c in wanted.nonzero()]
-                continue
-            grid = [(y, x) for y in starts(label.shape[0], side, side) for x in starts(label.shape[1], side, side)]
-            corners += [(i, y, x) for y, x in grid if bool(wanted[y : y + side, x : x + side].any())]
-        if not corners:
-            raise DataError(f"the split leaves no labelled pixel for validation; choose another seed (now {self.seed}).")
+        return places
+
+    def held_out(self, role: int = VAL, most: int = 600) -> Draw:
+        """Return the windows or samples with labels of `role`, at most `most` windows; raises as `held_out_places`."""
+        places = self.held_out_places(role)
+        if not self.is_scene:
+            return self._samples(places)
+        corners = self._corners(places)
         keep = generator(self.seed, "held out").permutation(len(corners))[:most]
         return join([self.cut(corners[k], role) for k in sorted(keep)])
+
+    def _corners(self, places: np.ndarray) -> list[tuple[int, int, int]]:
+        """List the windows (piece, top, left) around places, or, if dense, those of a grid that hold any."""
+        side = self.config.tokens.window_px
+        if self.config.model.task == "centre":
+            return [(int(i), int(r) - side // 2, int(c) - side // 2) for i, r, c in places]
+        corners = []
+        for i, label in enumerate(self.labels):
+            wanted = np.zeros(label.shape, dtype=bool)
+            wanted[tuple(places[places[:, 0] == i, 1:].T)] = True
+            grid = [(y, x) for y in starts(label.shape[0], side, side) for x in starts(label.shape[1], side, side)]
+            corners += [(i, y, x) for y, x in grid if wanted[y : y + side, x : x + side].any()]
+        return corners
 
 
 def join(draws: list[Draw]) -> Draw:

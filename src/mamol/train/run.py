@@ -64,7 +64,8 @@ def train(prepared: Prepared, out: Path, resume: bool = False, progress: Progres
     """Train one classifier and fill the folder `out`; return it ready to predict.
 
     `resume` goes on where a killed run stopped, to the same bits; a finished run is returned as it is, and that is logged.
-    Raises OutputExists if the folder is in use, and ConfigError if the run in it is not this one.
+    Raises OutputExists if the folder is in use, ConfigError if the run in it is not this one, and DataError if the split
+    leaves nothing for validation.
     """
     out, world, started = Path(out), PartialState(cpu=not torch.cuda.is_available()), time.monotonic()
     if (out / "mamol.json").exists():
@@ -78,6 +79,7 @@ def train(prepared: Prepared, out: Path, resume: bool = False, progress: Progres
         return load_run(out)
     if out.exists() and any(out.iterdir()) and not resume:
         raise OutputExists(f"{out} is not empty; pass {RESUME} to go on with a run that was stopped, or another folder.")
+    prepared.feed.held_out_places()  # a split without any is refused before anything is trained
     world.wait_for_everyone()  # every process has looked at the folder before one of them fills it
     prepared.model.to(world.device)
     if world.is_main_process:  # the other processes read what this one wrote
