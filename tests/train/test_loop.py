@@ -11,7 +11,7 @@ from made import made_samples, tiny_config
 from mamol.config import Config
 from mamol.data.split import make_split
 from mamol.errors import CheckpointError
-from mamol.train.loop import fit, schedule
+from mamol.train.loop import History, Trainer, fit, schedule
 from mamol.train.prepare import Prepared, prepare
 
 
@@ -59,6 +59,18 @@ def test_a_broken_state_is_refused(tmp_path: Path) -> None:
     state.write_bytes(state.read_bytes()[:-100])
     with pytest.raises(CheckpointError, match="start afresh"):
         run(0, state)
+
+
+def test_what_is_resumed_lies_where_the_model_lies(tmp_path: Path) -> None:
+    def trainer(device: str) -> Trainer:  # "meta" stands in for an accelerator
+        model = torch.nn.Linear(3, 2, device=device)
+        start = {n: p.detach().clone() for n, p in model.named_parameters()}
+        return Trainer(model, torch.optim.AdamW(model.parameters()), start, dict(start), History())
+
+    trainer("cpu").save(tmp_path / "state.safetensors")
+    resumed = trainer("meta")
+    resumed.load(tmp_path / "state.safetensors")
+    assert {t.device.type for t in (*resumed.mean.values(), *resumed.best.values())} == {"meta"}
 
 
 def test_training_lowers_the_loss_and_keeps_the_best(tmp_path: Path) -> None:

@@ -91,8 +91,8 @@ class Trainer:
                 keys = ("step", "exp_avg", "exp_avg_sq")
                 if f"optimizer.step.{name}" in tensors:
                     self.optimizer.state[p] = {k: tensors[f"optimizer.{k}.{name}"].clone() for k in keys}
-            self.mean = {n: tensors[f"mean.{n}"] for n in self.mean}
-            self.best = {n: tensors[f"best.{n}"] for n in self.best}
+            self.mean = {n: tensors[f"mean.{n}"].to(t.device) for n, t in self.mean.items()}
+            self.best = {n: tensors[f"best.{n}"].to(t.device) for n, t in self.best.items()}
         except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
             raise CheckpointError(f"{path} cannot be resumed from ({error}); delete it to start afresh.") from error
 
