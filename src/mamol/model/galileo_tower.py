@@ -4,8 +4,9 @@
     observed where (per pixel and month)                             ─► which tokens are seen
     Galileo + mixture                                                ─► mean token, or one feature per ground cell
 
-A group is seen where every one of its bands is; NDVI follows from B4 and B8. Sample sets are time series of one pixel
-(kind "series", a step a month); scenes are windows of one month, cut into cells of tokens.token_px pixels.
+A group is seen where every one of its bands is; NDVI follows from B4 and B8, and is taken as given where these are not
+both seen. Sample sets are time series of one pixel (kind "series", a step a month, all of one length); scenes are windows
+of one month, cut into cells of tokens.token_px pixels.
 Source: Galileo (2502.09356); galileo.py has the encoder itself.
 """
 
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from mamol.config import Config
 from mamol.data.normalize import Normalizer
-from mamol.errors import UsageError, unknown
+from mamol.errors import ConfigError, UsageError, unknown
 from mamol.modality import Modality
 from mamol.model.galileo import (
     SPACE_GROUPS,
@@ -34,16 +35,23 @@ from mamol.model.towers import Experts, Feature, Raw, Tower, mixture_of
 Convert = Callable[[Tensor], Tensor]
 UNITS: dict[str, Convert] = {"reflectance": lambda x: x * 10_000.0}
 """From a modality's unit to Galileo's."""
-ALIASES: dict[str, tuple[str, Convert]] = {"log_precipitation_mm": ("total_precipitation_sum", lambda x: torch.expm1(x) / 1000.0)}
-"""Bands stored in another form than Galileo's."""
+ALIASES: dict[str, tuple[str, Convert]] = {
+    "log_precipitation_mm": ("total_precipitation_sum", lambda x: torch.expm1(x) / 1000.0),
+    "NDVI": ("NDVI", lambda x: x),
+}
+"""Bands whose form or unit is not that of their modality: Galileo's name, and the conversion."""
 GROUPS = {"space_time": SPACE_TIME_GROUPS, "space": SPACE_GROUPS, "time": TIME_GROUPS, "static": STATIC_GROUPS}
 EPSILON = 1e-6
 
 
 class GalileoTower(Tower):
-    """All modalities of a data set through one Galileo."""
+    """All modalities of a data set through one Galileo.
+
+    Raises UsageError and UnknownName for bands that it does not know, ConfigError for series of several lengths.
+    """
 
     def __init__(self, modalities: Sequence[Modality], config: Config, is_scene: bool) -> None:
+        _check_lengths(modalities)
         model = load_galileo()
         super().__init__(modalities, model.config.embedding_size)
         self.is_scene = is_scene
@@ -91,7 +99,7 @@ class GalileoTower(Tower):
             space_time=ready["space_time"],
             space=_over_time(ready["space"], seen["space"]),
             time=_over_space(ready["time"], seen["time"]),
-            static=ready["static"][:, 0, 0, 0],
+            static=_first(ready["static"], seen["static"]),
             months=months.expand(batch, -1),
             keep_space_time=_cells(keep["space_time"], patch),
             keep_space=_cells(keep["space"].any(3, keepdim=True), patch)[..., 0, :],
@@ -101,6 +109,17 @@ class GalileoTower(Tower):
 
     def _normalised(self, x: Tensor, part: str) -> Tensor:
         return (x - self.get_buffer(f"mean_{part}")) / self.get_buffer(f"divisor_{part}")
+
+
+def _check_lengths(modalities: Sequence[Modality]) -> None:
+    """Refuse series of several lengths; one of a single step is the same at every step."""
+    lengths = {m.name: m.length for m in modalities if m.kind == "series" and m.length > 1}
+    if len(set(lengths.values())) > 1:
+        raise ConfigError(
+            f"galileo-nano reads all series on one time axis, a step a month; the data set has "
+            f"{', '.join(f'{m} {n}' for m, n in lengths.items())} time steps. Bring them to one length (months that were not "
+            'observed as not available), or use backbone.kind = "scene".'
+        )
 
 
 def _find_bands(modality: Modality) -> list[tuple[str, int, Convert]]:
@@ -115,7 +134,7 @@ def _find_bands(modality: Modality) -> list[tuple[str, int, Convert]]:
         own, convert = ALIASES.get(name, (name, unit))
         part = next((p for p, bands in PARTS.items() if own in bands), None)
         if part is None:
-            raise unknown("band of galileo-nano", name, [*(b for bands in PARTS.values() for b in bands), *ALIASES])
+            raise unknown("band of galileo-nano", name, {b for bands in PARTS.values() for b in bands} | ALIASES.keys())
         found.append((part, PARTS[part].index(own), convert))
     complete = [all((part, i) in {f[:2] for f in found} for i in bands) for part, g in GROUPS.items() for bands in g.values()]
     if not any(complete):
@@ -146,12 +165,15 @@ def _lay(x: Tensor, size: tuple[int, int], steps: int) -> Tensor:
 
 
 def _add_ndvi(x: Tensor, seen: Tensor) -> None:
-    """Fill NDVI = (B8 - B4) / (B8 + B4) in place, seen where both are."""
+    """Fill NDVI = (B8 - B4) / (B8 + B4) in place, seen where both are; where they are not, a given one stays."""
     red, infrared, ndvi = (SPACE_TIME_BANDS.index(b) for b in ("B4", "B8", "NDVI"))
+    both = seen[..., infrared] & seen[..., red]
+    given = seen[..., ndvi] & ~both
     total = x[..., infrared] + x[..., red]
     safe = total.abs() > EPSILON
-    x[..., ndvi] = torch.where(safe, (x[..., infrared] - x[..., red]) / torch.where(safe, total, 1.0), 0.0)
-    seen[..., ndvi] = seen[..., infrared] & seen[..., red]
+    computed = torch.where(safe, (x[..., infrared] - x[..., red]) / torch.where(safe, total, 1.0), 0.0)
+    x[..., ndvi] = torch.where(given, x[..., ndvi], computed)
+    seen[..., ndvi] = given | both
 
 
 def _by_group(seen: Tensor, groups: Mapping[str, Sequence[int]]) -> Tensor:
@@ -163,6 +185,12 @@ def _cells(keep: Tensor, patch: int) -> Tensor:
     """Return (B, h, w, T, G) from (B, H, W, T, G): a token is seen where any of its pixels is."""
     batch, height, width, steps, groups = keep.shape
     return keep.view(batch, height // patch, patch, width // patch, patch, steps, groups).any(4).any(2)
+
+
+def _first(x: Tensor, seen: Tensor) -> Tensor:
+    """Return each band of (B, H, W, T, C) where and when it was first seen, (B, C)."""
+    first = seen.flatten(1, 3).int().argmax(1, keepdim=True)
+    return x.flatten(1, 3).gather(1, first)[:, 0]
 
 
 def _over_time(x: Tensor, seen: Tensor) -> Tensor:
