@@ -46,6 +46,17 @@ def test_what_training_never_saw_is_ignored(kind: str, regime: str) -> None:
     assert np.isfinite(trees.predict(Batch(batch.values, later))).all()
 
 
+@pytest.mark.parametrize("kind", ["forest", "boosted"])
+def test_a_pattern_that_one_class_has_is_that_class(kind: str) -> None:
+    dataset = made_samples(60)
+    available = dataset.samples.available | {"weather": dataset.labels == 1}
+    batch = Batch(dataset.samples.values, available)
+    split = make_split(dataset, "block", 0, 8)
+    trees = fit_trees(replace(dataset, samples=batch), split, ForestSettings(kind, "per-pattern", trees=3, jobs=1))
+    found = trees.predict(batch.take(dataset.labels == 1))
+    np.testing.assert_array_equal(found, np.broadcast_to([0.0, 1.0, 0.0], found.shape))
+
+
 def test_unknown_choices() -> None:
     dataset = made_scene(4)
     split = make_split(dataset, "block", 0, 8)

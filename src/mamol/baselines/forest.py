@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from scipy import ndimage
+from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.utils.class_weight import compute_sample_weight
@@ -36,7 +37,7 @@ MOST_PER_TILE = 400
 L2 = 1.0
 """Without any, leaves that hold a class of five samples grow without bound, and the boosted trees with them."""
 REGIMES = ("every", "complete", "per-pattern")
-Estimator = RandomForestClassifier | HistGradientBoostingClassifier
+Estimator = RandomForestClassifier | HistGradientBoostingClassifier | DummyClassifier
 
 
 @dataclass(frozen=True)
@@ -147,12 +148,14 @@ def fit_trees(dataset: Dataset, split: Split, settings: ForestSettings | None = 
 def _fit(settings: ForestSettings, table: np.ndarray, labels: np.ndarray) -> Estimator:
     """Fit one model; a column that was never observed becomes constant, for scikit-learn's boosted trees find no bins in it.
 
-    No tree splits on a constant, so whatever the column holds later changes nothing.
+    No tree splits on a constant, so whatever the column holds later changes nothing. Labels of one class have nothing to split
+    either, which the boosted trees cannot predict from: that class is said of everything.
     """
     table = np.where(np.isnan(table).all(axis=0), np.float32(0), table)
     weight = compute_sample_weight("balanced", labels) ** settings.class_balance
     own = weight / weight.mean() if settings.class_balance else None
-    return ESTIMATORS[settings.kind](settings).fit(table, labels, sample_weight=own)
+    model = ESTIMATORS[settings.kind](settings) if len(np.unique(labels)) > 1 else DummyClassifier()
+    return model.fit(table, labels, sample_weight=own)
 
 
 def batch_features(batch: Batch, layout: TableLayout) -> tuple[dict[str, np.ndarray], np.ndarray, tuple[int, ...]]:
