@@ -149,7 +149,7 @@ def _test_data(document: RunDocument, dataset: Dataset | str | Path | None) -> t
     if data.name != document.dataset:
         roles = [np.where(a == UNLABELLED, UNUSED, TEST).astype(np.int8) for a in label_arrays(data)]
         test = float(sum(int((r == TEST).sum()) for r in roles))
-        overlap = {"patch_px": 0.0, "test": test, "overlapping": 0.0, "percent": 0.0}
+        overlap = {"patch_px": document.config.tokens.window_px, "test": test, "overlapping": 0.0, "percent": 0.0}
         return data, Split("all", int(document.split["seed"]), roles, overlap)
     split = make_split(data, document.split["kind"], int(document.split["seed"]), document.config.tokens.window_px)
     if split.hash() != document.split["hash"]:

@@ -74,6 +74,14 @@ def test_other_data_is_tested_wholly_and_changed_data_is_refused(scene_run: Trai
     assert make_split(scene_run.dataset, "block", 0, 8).hash() == scene_run.split.hash()
 
 
+def test_other_data_of_few_tiles_is_tested_in_squares_of_the_window(scene_run: Trained) -> None:
+    from made import made_scene
+
+    result = evaluate_run(scene_run.run, replace(made_scene(2, 40), name="elsewhere")).results["mamol"]
+    assert result["overlap"] == {"patch_px": 8, "test": result["patterns"][0]["n"], "overlapping": 0, "percent": 0.0}
+    assert len(result["groups"]["id"]) > 2
+
+
 def test_swapped_labels_under_the_same_split_are_refused(scene_run: Trained) -> None:
     scene = scene_run.dataset
     assert isinstance(scene, Scene)

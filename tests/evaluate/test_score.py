@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 
 from made import MODALITIES, made_samples, made_scene
 from mamol.data.dataset import Dataset
-from mamol.data.split import TEST, make_split
+from mamol.data.split import TEST, TRAIN, Split, make_split
 from mamol.errors import UnknownName, UsageError
 from mamol.evaluate.score import score
 from mamol.evaluate.score import test_part as part_of
@@ -81,6 +81,31 @@ def test_rates_share_and_freeze_their_tables() -> None:
     assert rows[0.9, "hsi"]["oa"] < rows[0.3, "hsi"]["oa"] < 100.0
     again = score(knowing(scene, "hsi"), scene, split, "rate")
     assert [r["table_hash"] for r in again["rates"]] == [r["table_hash"] for r in result["rates"]]
+
+
+class Even:
+    """Says the same of every sample."""
+
+    modalities, classes = ("optical", "weather", "photo"), ("a", "b", "c")
+
+    def predict(self, batch: Batch) -> np.ndarray:
+        return np.full((len(batch), 3), 1 / 3, dtype=np.float32)
+
+
+@pytest.mark.parametrize("protocol", ["patterns", "rate"])
+def test_rows_without_any_sample_to_score_are_left_out_of_the_summary(protocol: str) -> None:
+    """Three test samples, all with one sensor only: without it there is nothing to score."""
+    dataset = made_samples(60)
+    available = {m: a.copy() for m, a in dataset.samples.available.items()}
+    roles = np.full(60, TRAIN, dtype=np.int8)
+    roles[:3], available["weather"][:3], available["photo"][:3], available["optical"][:3] = TEST, False, False, True
+    holed = replace(dataset, samples=Batch(dataset.samples.values, available))
+    result = score(Even(), holed, Split("made", 0, [roles], {"patch_px": 8}), protocol)
+    rows = result["rates" if protocol == "rate" else "patterns"]
+    scored = [r["oa"] for r in rows if r["n"]]
+    assert 0 < len(scored) < len(rows)
+    assert result["mean_oa"] == pytest.approx(np.mean(scored), abs=1e-3)
+    assert result["worst_oa"] == min(scored)
 
 
 def test_what_cannot_be_scored() -> None:

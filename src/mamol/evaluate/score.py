@@ -126,8 +126,7 @@ def _score_patterns(predictor: Predictor, dataset: Dataset, part: TestPart, spli
         measures = all_measures(Scored(part.labels[seen], probability[seen]), tuple(predictor.classes))
         rows.append({"present": list(present), "n_without": int((~seen).sum())} | measures)
         progress("evaluate", done, len(every), "+".join(present))
-    usable = [r for r in rows if r["n"]]
-    return {"patterns": rows} | _summary(usable) | _nested(scored, part.labels) | {"groups": _by_group(scored, part)}
+    return {"patterns": rows} | _summary(rows) | _nested(scored, part.labels) | {"groups": _by_group(scored, part)}
 
 
 def _by_group(scored: dict[tuple[str, ...], np.ndarray], part: TestPart) -> dict[str, list[int]]:
@@ -142,6 +141,8 @@ def _by_group(scored: dict[tuple[str, ...], np.ndarray], part: TestPart) -> dict
 
 
 def _summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the unweighted means and the worst over the rows that scored anything."""
+    rows = [r for r in rows if r["n"]]
     means = {f"mean_{key}": _mean([r[key] for r in rows]) for key in ("oa", "aa", "kappa", "f1", "ece", "nll")}
     return means | {f"worst_{key}": min(r[key] for r in rows) for key in ("oa", "aa")}
 
@@ -208,7 +209,7 @@ def _disturbed(protocol: str) -> Scorer:
             about = {"name": d.name, "kind": d.kind, "modality": d.modality, "step": d.step, "n_without": int((~seen).sum())}
             rows.append(about | within | measures)
             progress("evaluate", done, len(every), d.name)
-        return {"rows": rows} | _summary([r for r in rows if r["n"]])
+        return {"rows": rows} | _summary(rows)
 
     return scorer
 
