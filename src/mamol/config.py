@@ -206,9 +206,9 @@ class TrainConfig(Section):
     held_out: tuple[str, ...] = ()
     """Patterns that training never shows, such as "s1+s2": what `unseen` patterns cost (PROTOCOL 3)."""
     distill: float = Field(0.0, ge=0)
-    """Weight of self-distillation from all present modalities to a subset."""
+    """Weight of self-distillation from all present modalities to a subset; above 0, the former are learnt from as well."""
     more_vs_fewer: float = Field(0.0, ge=0)
-    """Weight of max(0, L(more) - L(fewer)) [SimMLM, 2507.19264]."""
+    """Weight of max(0, L(more) - L(fewer)) [SimMLM, 2507.19264]; above 0, L(more) is added, too, with weight 1."""
     band_noise: float = Field(0.2, ge=0)
     """Standard deviation of the noise added to normalised values."""
     ema: Unit = 0.99

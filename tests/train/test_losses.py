@@ -1,5 +1,6 @@
 """The loss, term by term."""
 
+import pytest
 import torch
 
 from made import MODALITIES, tiny_config
@@ -34,6 +35,18 @@ def test_more_terms_only_add() -> None:
     plain = batch_loss(model, draw, subset, torch.ones(3), tiny_config().train).total
     for extra in ({"distill": 1.0}, {"more_vs_fewer": 1.0}):
         assert batch_loss(model, draw, subset, torch.ones(3), tiny_config(train=extra).train).total > plain
+
+
+@pytest.mark.parametrize(("distill", "more_vs_fewer"), [(0.5, 0.0), (0.0, 0.25), (0.5, 0.25)])
+def test_the_formula_with_what_may_be_added(distill: float, more_vs_fewer: float) -> None:
+    model, draw, subset = made()
+    config = tiny_config(train={"label_smoothing": 0.0, "distill": distill, "more_vs_fewer": more_vs_fewer}).train
+    few, labels = labelled(model(subset.values, subset.available).logits, draw.labels, "dense")
+    full, _ = labelled(model(draw.values, draw.available).logits, draw.labels, "dense")
+    of_few, of_full = (torch.nn.functional.cross_entropy(x, labels, reduction="none") for x in (few, full))
+    divergence = (full.softmax(-1) * (full.log_softmax(-1) - few.log_softmax(-1))).sum(-1)
+    expected = of_few + of_full + distill * divergence + more_vs_fewer * (of_full - of_few).clamp_min(0)
+    torch.testing.assert_close(batch_loss(model, draw, subset, torch.ones(3), config).total, expected.sum())
 
 
 def test_distillation_is_nothing_between_equals() -> None:

@@ -1,10 +1,12 @@
 """The training loss: cross-entropy under a random pattern, and what may be added to it.
 
-    L = CE(subset) + distill * KL(full || subset) + w * max(0, CE(full) - CE(subset)) + balance * L_balance
+    L = CE(subset) + balance * L_balance
+        + CE(full) + distill * KL(full || subset) + w * max(0, CE(full) - CE(subset))      if distill or w is above 0
 
-`full` is the same sample with every modality that was observed. Source: METHOD.md section 3, "Losses"; the third term
-is more-vs-fewer of SimMLM (2507.19264). Every sum is returned with its count, so that several processes can divide by
-the total and reach the gradient of one.
+`full` is the same sample with every modality that was observed. To teach its subsets it has to be right itself: hence its own
+cross-entropy, which weighs 1 whatever distill and w are. Source: METHOD.md section 3, "Losses"; the last term is
+more-vs-fewer of SimMLM (2507.19264). Every sum is returned with its count, so that several processes can divide by the
+total and reach the gradient of one.
 """
 
 from __future__ import annotations
@@ -41,7 +43,10 @@ def labelled(logits: Tensor, labels: Tensor, task: str) -> tuple[Float[Tensor, "
 
 
 def batch_loss(model: AnyClassifier, draw: Draw, subset: Draw, weight: Tensor, config: TrainConfig) -> LossSum:
-    """Return the loss of one batch; `draw` has every observed modality, `subset` fewer, `weight` (K,) per class."""
+    """Return the loss of one batch; `draw` has every observed modality, `subset` fewer, `weight` (K,) per class.
+
+    `draw` is run, and learnt from, if config.distill or config.more_vs_fewer is above 0 only.
+    """
     few = model(subset.values, subset.available)
     logits, labels = labelled(few.logits, draw.labels, model.task)
     count = torch.tensor(float(len(labels)), device=logits.device)
