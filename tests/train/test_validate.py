@@ -29,6 +29,14 @@ def test_a_network_that_never_lost_a_sensor_is_scored_by_what_samples_have() -> 
     assert Validation(None, ("a", "b"), TrainConfig(patterns="none")).patterns == [("a", "b")]
 
 
+def test_of_many_patterns_evenly_spaced_ones_are_scored() -> None:
+    assert Validation(None, tuple("abcd"), TrainConfig()).patterns == patterns("abcd")
+    every = patterns("abcdef")
+    chosen = [every.index(p) for p in Validation(None, tuple("abcdef"), TrainConfig()).patterns]
+    assert (len(chosen), chosen[0]) == (15, 0)
+    assert set(np.diff(chosen)) == {4, 5}
+
+
 def places(held: Draw, task: str) -> tuple[torch.Tensor, torch.Tensor]:
     """List the labels (n,) and which modalities each place has, (n, M), without any code of the package's own."""
     masks = list(held.available.values())

@@ -1,6 +1,7 @@
 """Validation while training: every pattern on held-out training windows or samples, and the temperatures.
 
-    score  = mean over the 2^M - 1 patterns of (OA + AA) / 2; with train.patterns = "none" of what the samples have, as trained
+    score  = mean over the 2^M - 1 patterns (at most 15 of them) of (OA + AA) / 2; with train.patterns = "none" of what the
+             samples have, as trained
     T(p)   = argmin over a grid of T of the NLL of softmax(logits / T) under pattern p     [temperature scaling, 1706.04599]
 
 As in the test, a pixel or sample that has none of a pattern's modalities is not scored under it. T(p) is fitted on those
@@ -24,11 +25,11 @@ from mamol.train.losses import labelled
 CHUNK = 64
 TEMPERATURES = np.geomspace(0.25, 8.0, 61)
 MOST_PATTERNS = 15
-"""With four modalities or more, validation uses the full pattern, the singles and a fixed choice of the rest."""
+"""The score takes so many patterns at most: with five modalities or more, evenly spaced ones of all, from the full one on."""
 
 
 class Validation:
-    """Held-out windows or samples, scored under every pattern."""
+    """Held-out windows or samples, scored under every pattern, or MOST_PATTERNS of them."""
 
     def __init__(self, held_out: Draw, order: tuple[str, ...], config: TrainConfig) -> None:
         self.held_out, self.order = held_out, order
