@@ -129,6 +129,27 @@ def test_placeholders_take_part(placeholder: str) -> None:
     assert not torch.equal(before, after)
 
 
+@pytest.mark.parametrize("task", ["dense", "centre"])
+@pytest.mark.parametrize("placeholder", ["none", "ones", "learned"])
+def test_late_fusion_zeroes_what_was_not_seen_whatever_stands_in(task: str, placeholder: str) -> None:
+    model = build(SCENE, tiny_config(model={"fusion": "late", "task": task}, tokens={"placeholder": placeholder}))
+    values, available = windows()
+    available = {m: torch.ones_like(a) for m, a in available.items()}
+    available["lidar"][0] = False
+    available["lidar"][1, :4] = False
+    given: list[Tensor] = []
+    model.head[0].register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+    model(values, available)
+    width = model.config.backbone.width
+    lidar = given[0][..., 2 * width : 3 * width]
+    assert not lidar[0].any()
+    assert lidar[1].any()
+    assert given[0][0, ..., : 2 * width].abs().amax(-1).all()
+    if task == "dense":  # each cell of the ground for itself; bilinear upsampling reaches into the next one
+        assert not lidar[1, :2].any()
+        assert lidar[1, 5:].abs().amax(-1).all()
+
+
 def test_what_trains() -> None:
     model = build(SCENE, tiny_config())
     model.freeze()

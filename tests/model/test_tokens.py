@@ -54,6 +54,15 @@ def test_a_placeholder_is_the_raw_value_as_the_normalisation_sees_it(placeholder
     assert tokenizer.fill.tolist() == [expected] * 3
 
 
+def test_a_stand_in_takes_part_but_was_not_seen() -> None:
+    modality, shape, _ = CASES["series"]
+    available = torch.tensor([[True, False, True, True, False], [False] * 5])
+    for placeholder in ("none", "ones", "learned"):
+        tokens = Tokenizer(modality, 3, tiny_config(tokens={"placeholder": placeholder}))(torch.randn(shape), available)
+        assert torch.equal(tokens.seen, available)
+        assert torch.equal(tokens.keep, available | (placeholder != "none"))
+
+
 def test_anywhere_takes_every_kind() -> None:
     assert anywhere(torch.tensor([True, False])).tolist() == [True, False]
     assert anywhere(torch.tensor([[False, True], [False, False]])).tolist() == [True, False]

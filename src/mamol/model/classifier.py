@@ -174,7 +174,10 @@ class Classifier(nn.Module):
         return (out * weight).sum(1) / weight.sum(1).clamp_min(1.0)
 
     def _late(self, tokens: dict[int, Tokens], routing: Routing, around: Around) -> Tensor:
-        """Run the backbone once per modality; return the features side by side, zeros for what is missing."""
+        """Run the backbone once per modality; return the features side by side, zeros for what was not seen.
+
+        That holds for what a placeholder stands in for, too: it takes part in attention and has no feature of its own.
+        """
         start, features = 0, {}
         for i, t in tokens.items():
             n = t.values.shape[1]
@@ -183,8 +186,9 @@ class Classifier(nn.Module):
             # A sample without the modality would attend to nothing: let it attend to its fill, then zero it.
             keep = t.keep | ~t.keep.any(1, keepdim=True)
             out = self.backbone(t.values, keep, lambda layer, part=part: around.adapt(layer, part), around.prompts)
-            weight = t.keep[..., None].to(out.dtype)
-            features[i] = out * weight if self.task == "dense" else (out * weight).sum(1) / weight.sum(1).clamp_min(1.0)
+            weight, seen = (x[..., None].to(out.dtype) for x in (t.keep, t.seen))
+            mean = (out * weight).sum(1) / weight.sum(1).clamp_min(1.0)
+            features[i] = out * seen if self.task == "dense" else mean * seen.amax(1)
         some = next(iter(features.values()))
         return torch.cat([features.get(i, torch.zeros_like(some)) for i in range(len(self.modalities))], dim=-1)
 

@@ -5,8 +5,8 @@
     vector  (B, C)        ->  two linear layers                      ->  one token
 
 The availability enters as one more channel; unavailable values are replaced before anything is computed from them, so
-they can be NaN. A token is kept where any of its values was observed. Position is a fixed sine-cosine code, the
-modality a learned one. Source: METHOD.md section 3, "Tokens".
+they can be NaN. A token is seen where any of its values was observed, and kept where it was seen or something stands in.
+Position is a fixed sine-cosine code, the modality a learned one. Source: METHOD.md section 3, "Tokens".
 """
 
 from __future__ import annotations
@@ -25,9 +25,13 @@ from mamol.modality import Modality
 
 @dataclass
 class Tokens:
-    """Tokens of one modality: `values` (B, N, D), `keep` (B, N), `pixels` (B, F, H, W) of a grid's stem or None."""
+    """Tokens of one modality: `values` (B, N, D), and `pixels` (B, F, H, W) of a grid's stem or None.
+
+    `seen` (B, N): where anything was observed; `keep` (B, N): which take part in attention, what stands in among them.
+    """
 
     values: Float[Tensor, "B N D"]
+    seen: Bool[Tensor, "B N"]
     keep: Bool[Tensor, "B N"]
     pixels: Float[Tensor, "B F H W"] | None = None
 
@@ -90,20 +94,20 @@ class Tokenizer(nn.Module):
         tokens = self._grid(clean, mask) if self.kind == "grid" else self._steps(clean, mask)
         if self.placeholder != "none":  # a stand-in takes part in attention like any other token
             if self.absent is not None:
-                tokens.values = torch.where(tokens.keep[..., None], tokens.values, self.absent + self.modality)
-            tokens.keep = torch.ones_like(tokens.keep)
+                tokens.values = torch.where(tokens.seen[..., None], tokens.values, self.absent + self.modality)
+            tokens.keep = torch.ones_like(tokens.seen)
         return tokens
 
     def _grid(self, clean: Float[Tensor, "B C H W"], mask: Bool[Tensor, "B 1 H W"]) -> Tokens:
         pixels = self.stem(torch.cat([clean, mask.to(clean.dtype)], dim=1))
         cells = self.embed(pixels)  # (B, D, H / t, W / t)
-        keep = nn.functional.max_pool2d(mask.float(), self.token_px) > 0
+        seen = (nn.functional.max_pool2d(mask.float(), self.token_px) > 0).flatten(1)
         position = grid_position(cells.shape[-2], cells.shape[-1], self.width).to(cells)
-        return Tokens(cells.flatten(2).transpose(1, 2) + position + self.modality, keep.flatten(1), pixels)
+        return Tokens(cells.flatten(2).transpose(1, 2) + position + self.modality, seen, seen, pixels)
 
     def _steps(self, clean: Tensor, mask: Tensor) -> Tokens:
         if self.kind == "vector":
             clean, mask = clean[..., None], mask[..., None]
         steps = torch.cat([clean, mask.to(clean.dtype)], dim=1).transpose(1, 2)  # (B, T, C + 1)
         position = sine_cosine(torch.arange(steps.shape[1], device=steps.device).float(), self.width)
-        return Tokens(self.embed(steps) + position + self.modality, mask[:, 0])
+        return Tokens(self.embed(steps) + position + self.modality, mask[:, 0], mask[:, 0])
