@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -12,6 +14,7 @@ from mamol.configs import load_config, shipped_configs
 from mamol.errors import AllModalitiesMissing
 from mamol.modality import patterns
 from mamol.model.classifier import Classifier, InputShape
+from mamol.model.experts import LayerGates
 from mamol.model.rules import RULES
 
 SCENE = InputShape(MODALITIES, {m.name: m.bands for m in MODALITIES}, 3, True)
@@ -198,6 +201,35 @@ def test_gates_are_reported_per_layer() -> None:
     assert gates["shared"] == 1
     assert gates["specific hsi"] == 1
     assert gates["specific sar"] == 0
+
+
+def test_late_fusion_reports_the_gates_of_every_token_that_was_seen() -> None:
+    model = build(SAMPLES, tiny_config(model={"fusion": "late"}, experts={"scope": "own"}))
+    values, available = samples()
+    available = {m: torch.ones_like(a) for m, a in available.items()}
+    available["photo"][0], available["optical"][0, 2:] = False, False
+    gates = model(values, available).routing.chosen[1][:, :4]  # shared, one per modality
+    few, all_tokens = torch.tensor([2.0, 1.0, 0.0]), torch.tensor([6.0, 1.0, 16.0])
+    expected = torch.stack([few / few.sum(), *[all_tokens / all_tokens.sum()] * 4])
+    torch.testing.assert_close(gates, torch.cat([torch.ones(5, 1), expected], dim=1))
+
+
+def test_late_fusion_reports_what_a_router_that_sees_content_made_of_each_modality(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build(SAMPLES, tiny_config(model={"fusion": "late"}, router={"input": "content"}), trained=True)
+    values, available = samples()
+    available = {m: torch.ones_like(a) for m, a in available.items()}
+    found: list[Tensor] = []
+    ask = model.mixture.gates
+
+    def listen(layer: int, *about: Any) -> LayerGates:
+        gates = ask(layer, *about)
+        found.extend([gates.values] * (layer == 0))
+        return gates
+
+    monkeypatch.setattr(model.mixture, "gates", listen)
+    chosen = model(values, available).routing.chosen[0]
+    assert [g.shape[1] for g in found] == [6, 1, 16]
+    torch.testing.assert_close(chosen, torch.cat(found, dim=1).mean(1))
 
 
 def test_a_backbone_that_trains_counts_as_trained() -> None:

@@ -179,10 +179,11 @@ class Classifier(nn.Module):
         That holds for what a placeholder stands in for, too: it takes part in attention and has no feature of its own.
         """
         start, features = 0, {}
+        every = torch.cat([t.seen for t in tokens.values()], dim=1).sum(1, keepdim=True).clamp_min(1)
         for i, t in tokens.items():
             n = t.values.shape[1]
             mine = slice(start, start := start + n)
-            part = replace(routing, index=routing.index[:, mine], keep=t.keep)
+            part = replace(routing, index=routing.index[:, mine], keep=t.keep, share=t.seen / every)
             # A sample without the modality would attend to nothing: let it attend to its fill, then zero it.
             keep = t.keep | ~t.keep.any(1, keepdim=True)
             out = self.backbone(t.values, keep, lambda layer, part=part: around.adapt(layer, part), around.prompts)

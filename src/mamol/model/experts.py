@@ -41,15 +41,22 @@ class Routing:
 
     `codes` (G, M): the distinct availability codes; `own` (G,): the token's own modality, or None when gates do not
     depend on it; `index` (B, S): each token's row; `keep` (B, S): which tokens there are, None for all. `chosen` collects
-    the mean gates per layer, `balance` what the routers add to the loss.
+    the mean gates per layer, (B, E), over all tokens of a sequence, or, where one sample is several, each token by its
+    `share` (B, S); `balance` collects what the routers add to the loss.
     """
 
     codes: Float[Tensor, "G M"]
     own: Int[Tensor, " G"] | None
     index: Int[Tensor, "B S"]
     keep: Bool[Tensor, "B S"] | None = None
+    share: Float[Tensor, "B S"] | None = None
     chosen: dict[int, Tensor] = field(default_factory=dict)
     balance: list[Tensor] = field(default_factory=list)
+
+    def count(self, layer: int, gates: Float[Tensor, "B S E"]) -> None:
+        """Add the gates of one sequence's tokens to what a layer has chosen."""
+        mean = gates.mean(dim=1) if self.share is None else (gates * self.share[..., None]).sum(dim=1)
+        self.chosen[layer] = self.chosen[layer] + mean if layer in self.chosen else mean
 
 
 def route(available: Bool[Tensor, "B S M"], modality_of: Int[Tensor, " S"], own: bool) -> Routing:
@@ -222,8 +229,7 @@ class _Bound:
             return frozen(x)
         if self.gates is None:  # the first adapted place of a layer shows the router what the tokens hold
             self.gates = self.mixture.gates(self.layer, self.routing, x)
-            seen = self._per_token(self.gates.values.detach())
-            self.routing.chosen[self.layer] = seen.mean(dim=1)
+            self.routing.count(self.layer, self._per_token(self.gates.values.detach()))
         bank = self.mixture.bank(self.layer, place)
         if isinstance(frozen, nn.Linear) and self._folds(x):
             return folded(frozen, bank, x, self.gates.values, self.routing.index)
