@@ -101,6 +101,16 @@ def test_both_paths_agree_through_a_backbone(kind: str, folds: bool) -> None:
     torch.testing.assert_close(outputs["low-rank"], outputs["folded"], atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("targets", [["fc2"], ["fc2", "out"], ["fc1", "fc2"], ["fc2", "ffn"]])
+def test_a_router_is_as_wide_as_what_the_first_adapted_place_of_a_layer_sees(targets: list[str]) -> None:
+    config = tiny_config(experts={"targets": targets}, router={"input": "pattern+content"})
+    backbone, mixture = Backbone(config.backbone), Mixture(2, config)
+    routing = route(torch.ones(2, 5, 2, dtype=torch.bool), torch.zeros(5, dtype=torch.long), own=False)
+    out = backbone(torch.randn(2, 5, 16), None, lambda i: mixture.adapt(i, routing))
+    assert out.shape == (2, 5, 16)
+    assert mixture.router(0)(routing.codes, torch.randn(1, 16 * (2 if targets == ["fc2"] else 1))).values.shape == (1, 2)
+
+
 @pytest.mark.parametrize("targets", [TARGETS, ["ffn"]])
 def test_an_untrained_mixture_changes_not_one_bit(targets: list[str]) -> None:
     config = tiny_config(experts={"targets": targets})

@@ -167,8 +167,9 @@ class Mixture(nn.Module):
                 for t in e.targets
             }
         )
+        shown = wide if set(e.targets) == {"fc2"} else width  # by the first adapted place of a layer
         self.routers = nn.ModuleDict(
-            {str(i): make_router(modalities, width, e, config.router) for i in self.layers if self.has["dynamic"]}
+            {str(i): make_router(modalities, shown, e, config.router) for i in self.layers if self.has["dynamic"]}
         )
         self.static = StaticGates(modalities, e.specific_gate)
 
