@@ -341,6 +341,31 @@ def test_a_modality_that_comes_later_leaves_old_patterns_equal_to_the_bit():
         adapted.add_modality("sar")
 
 
+@pytest.mark.parametrize(
+    ("experts", "router"),
+    [
+        (MixtureConfig(tied=True), RouterConfig()),
+        (MixtureConfig(n_dynamic=7), RouterConfig(rule="table")),
+        (MixtureConfig(n_dynamic=7), RouterConfig(rule="flex", balance=0.1)),
+        (MixtureConfig(n_dynamic=7), RouterConfig(rule="flex", balance=0.1, input="pattern+content")),
+        (MixtureConfig(n_dynamic=3), RouterConfig(rule="masked", balance=0.1)),
+    ],
+)
+def test_every_mixture_takes_one_more_modality(experts: MixtureConfig, router: RouterConfig):
+    settings = AdapterSettings(modalities=SENSORS, target_modules=TARGETS, experts=experts, router=router)
+    adapted, x = shaken(Adapted(stranger(), settings)), inputs()
+    old = adapted(x, available=MASK)
+    adapted.add_modality("sar")
+    wide = torch.cat([MASK, torch.zeros(6, 1, dtype=torch.bool)], 1)
+    assert torch.equal(adapted(x, available=wide), old)
+    wide[0, 3] = True
+    losses: list[torch.Tensor] = []
+    adapted.bind(wide, losses)(x).square().sum().backward()
+    losses += adapted.gating.balance(wide.float())
+    assert len(losses) == (len(adapted.places) if router.input != "pattern" else 3) * (router.balance > 0)
+    assert all(p.grad is not None for n, p in adapted.named_parameters() if ".banks.1." in n)
+
+
 def test_gates_are_told_per_layer_and_expert():
     gates = mixed().gates(MASK)
     assert set(gates) == {"layers.0", "layers.1", "layers.2"}

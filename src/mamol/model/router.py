@@ -60,7 +60,7 @@ class Router(nn.Module):
         super().__init__()
         self.sees_content = self.uses_features and config.input != "pattern"
         self.sees_pattern = self.uses_features and config.input != "content"
-        self.temperature, self.balance = config.temperature, config.balance
+        self.modalities, self.temperature, self.balance = modalities, config.temperature, config.balance
         self.n, self.top_k = experts.n_dynamic, min(experts.top_k, experts.n_dynamic)
         self.psi = nn.Parameter(torch.randn(2, modalities, config.code_dim)) if self.sees_pattern else None
         self.added = nn.ParameterDict()
@@ -73,7 +73,10 @@ class Router(nn.Module):
     def decide(
         self, h: Float[Tensor, "*batch D"], present: Float[Tensor, "*batch M"], weight: Float[Tensor, " *batch"] | None
     ) -> Gates:
-        """Return the gates for features `h`; `weight` counts the tokens behind each row, 0 for those that take no part."""
+        """Return the gates for features `h` and the modalities that the rule was built for, without those that came later.
+
+        `weight` counts the tokens behind each row, 0 for those that take no part.
+        """
         raise NotImplementedError
 
     def forward(
@@ -85,16 +88,16 @@ class Router(nn.Module):
         """Return the gates of the dynamic experts; `content` is looked at only where router.input says so."""
         seen = [content] if self.sees_content and content is not None else []
         seen += [self.embed(present)] if self.sees_pattern else []
-        return self.decide(torch.cat(seen, dim=-1) if seen else present, present, weight)
+        known = present[..., : self.modalities]
+        return self.decide(torch.cat(seen, dim=-1) if seen else known, known, weight)
 
     def embed(self, present: Float[Tensor, "*batch M"]) -> Float[Tensor, "*batch code"]:
         """Return psi(a) for availability codes of 0 and 1."""
         if self.psi is None:
             raise TypeError("this router does not see the pattern")
         absent, there = self.psi[0], self.psi[1]
-        known = self.psi.shape[1]
-        code = absent.sum(0) + present[..., :known] @ (there - absent)
-        for i, step in enumerate(self.added.values(), known):
+        code = absent.sum(0) + present[..., : self.modalities] @ (there - absent)
+        for i, step in enumerate(self.added.values(), self.modalities):
             code = code + present[..., i, None] * step
         return code
 

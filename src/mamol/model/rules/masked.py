@@ -30,7 +30,7 @@ class Masked(Router):
 
     def decide(self, h: Float[Tensor, "*batch D"], present: Float[Tensor, "*batch M"], weight: Tensor | None) -> Gates:
         """Return the gates; a row without any modality has none."""
-        absent = present[..., : self.n] <= 0
+        absent = present <= 0
         logits = self.score(h) / self.temperature  # under autocast of another type than h
         p = torch.softmax(logits.masked_fill(absent, torch.finfo(logits.dtype).min), dim=-1) * ~absent
         return Gates(p, p, loss=balance_loss(p, p, weight) if self.balance else None)

@@ -3,7 +3,8 @@
     g_e = 1 for the expert of the pattern, 0 else
 
 The bits of a pattern are its number: modality m counts 2^m. An expert whose pattern never came up in training is still
-at zero, so an unseen pattern gets the frozen model.
+at zero, so an unseen pattern gets the frozen model. A modality that comes later (Adapted.add_modality) has experts of its
+own and no part in the number; a sample that has nothing else takes expert 0.
 """
 
 from __future__ import annotations
