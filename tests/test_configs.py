@@ -66,6 +66,8 @@ def test_a_file_starts_from_its_base(tmp_path: Path) -> None:
         ("tokens.token_px=3", ConfigError, "not a multiple"),
         ("backbone.heads=7", ConfigError, "multiple"),
         ("experts.layers=[9]", ConfigError, r"0\.\.3"),
+        ("experts.layers=[1, 0, 1]", ConfigError, r"experts\.layers names 1 more than once"),
+        ('experts.targets=["q", "v", "q"]', ConfigError, r"experts\.targets names 'q' more than once"),
         ("experts.top_k=3", ConfigError, "top_k"),
         ("experts.projection=true", ConfigError, "ffn"),
         ("backbone.width=1000000", ConfigError, "4096"),

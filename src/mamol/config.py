@@ -157,6 +157,13 @@ class ExpertConfig(MixtureConfig):
     scale: float = Field(4.0, ge=0, allow_inf_nan=False)
     """The same scale for every expert; 0 takes alpha / r, as the paper's code."""
 
+    @model_validator(mode="after")
+    def _each_place_once(self) -> ExpertConfig:
+        for key, given in (("targets", self.targets), ("layers", () if self.layers == "all" else self.layers)):
+            if twice := [x for i, x in enumerate(given) if x in given[:i]]:
+                raise ValueError(f"experts.{key} names {twice[0]!r} more than once; a place has one mixture, name it once")
+        return self
+
 
 class RouterConfig(Section):
     """The dynamic router."""
