@@ -35,6 +35,13 @@ def test_shapes_are_checked() -> None:
         Modality("x", 0)
 
 
+@pytest.mark.parametrize("name", ["", "era5.t2m", "a/b", "s1+s2", "a b", "a\tb"])
+def test_a_name_that_would_not_stay_one_name_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match=r"cannot name a modality.*use '_' instead") as refused:
+        Modality(name, 1)
+    assert repr(name) in str(refused.value)
+
+
 def test_band_names_are_one_per_band_and_old_documents_still_match() -> None:
     with pytest.raises(UsageError, match="2 bands and 1 band names; give one per band or none"):
         Modality("s1", 2, band_names=("VV",))

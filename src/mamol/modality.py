@@ -11,6 +11,7 @@ The letters of every shape in this package:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import combinations
@@ -32,7 +33,8 @@ class Modality:
     `gsd_m`: ground sample distance of the source, metres, None if it has none. `unit`: physical unit of the values.
     `band_names`: what the bands are, in a backbone's own vocabulary ("VV", "B4", "elevation"); empty if nobody asks.
     They do not take part in ==: a backbone folder from before they were given is still one for the same sensor.
-    Raises UsageError for no bands, and for band names that are not one per band.
+    Raises UsageError for no bands, for band names that are not one per band, and for a name that is empty or holds a dot, a
+    slash, a plus or a blank: patterns are written "s1+s2", and weights are found by names with dots.
     """
 
     name: str
@@ -45,6 +47,11 @@ class Modality:
     band_names: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
+        if not self.name or re.search(r"[\s./+]", self.name):
+            raise UsageError(
+                f"{self.name!r} cannot name a modality: it must not be empty, nor hold a dot, a slash, a plus or a blank; "
+                "use '_' instead."
+            )
         if self.band_names and len(self.band_names) != self.bands:
             raise UsageError(
                 f"modality '{self.name}' has {self.bands} bands and {len(self.band_names)} band names; give one per band or none."

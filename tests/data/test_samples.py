@@ -18,7 +18,17 @@ from mamol.modality import Batch, Modality
 TEXT = 'name = "p"\nclasses = ["a", "b"]\n[modalities.title]\nkind = "text"\nbands = 5\n'
 
 
-@pytest.mark.parametrize("dataset", [made_samples(), made_texts()], ids=["numbers", "texts"])
+def made_named(name: str) -> SampleSet:
+    values, available = {name: np.zeros((2, 1), np.float32)}, {name: np.ones(2, dtype=bool)}
+    groups = np.array(["a", "b"])
+    return SampleSet(
+        "n", (Modality(name, 1, "vector"),), classes_from(["x"]), Batch(values, available), np.zeros(2, np.int16), groups
+    )
+
+
+@pytest.mark.parametrize(
+    "dataset", [made_samples(), made_texts(), made_named("Höhe:m")], ids=["numbers", "texts", "a name that TOML quotes"]
+)
 def test_round_trip(tmp_path: Path, dataset: SampleSet) -> None:
     again = load_samples(write_samples(dataset, tmp_path / "set"))
     assert again.name == dataset.name

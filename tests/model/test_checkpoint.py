@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from conftest import Trained
+from mamol.data.split import labels_hash
 from mamol.errors import CheckpointError, FileMissing
 from mamol.model.checkpoint import load_run, read_run
 
@@ -126,7 +127,8 @@ def test_a_run_of_before_the_scale_was_a_setting_keeps_alpha_over_r(run: Path) -
 def test_the_document_says_what_was_trained(scene_run: Trained) -> None:
     document = read_run(scene_run.run)
     assert document.dataset == "made"
-    assert document.split == {"kind": "block", "seed": 0, "hash": scene_run.split.hash(), "overlap": scene_run.split.overlap}
+    split, labels = scene_run.split, labels_hash(scene_run.dataset, scene_run.split)
+    assert document.split == {"kind": "block", "seed": 0, "hash": split.hash(), "labels": labels, "overlap": split.overlap}
     assert set(document.parameters) == {"experts", "router", "tokenizers", "head", "backbone", "frozen"}
     assert document.training["best_step"] in {3, 6}
     assert "hsi+sar+lidar" in document.temperatures

@@ -11,8 +11,8 @@ from torch import Tensor
 from made import MODALITIES, made_samples, tiny_config
 from mamol.config import Config
 from mamol.configs import load_config, shipped_configs
-from mamol.errors import AllModalitiesMissing
-from mamol.modality import patterns
+from mamol.errors import AllModalitiesMissing, UsageError
+from mamol.modality import Modality, patterns
 from mamol.model.classifier import Classifier, InputShape
 from mamol.model.experts import LayerGates
 from mamol.model.rules import RULES
@@ -130,6 +130,12 @@ def test_placeholders_take_part(placeholder: str) -> None:
             absent += 3
         after = stand_in(values, gone).logits
     assert not torch.equal(before, after)
+
+
+@pytest.mark.parametrize("name", ["type", "values", "keys", "pop", "half", "training"])
+def test_a_name_that_torch_keeps_for_itself_is_refused_before_anything_is_built(name: str) -> None:
+    with pytest.raises(UsageError, match=f"'{name}' cannot name a modality of a network.*'{name}_1'"):
+        InputShape((Modality("s1", 2), Modality(name, 1)), {"s1": 2, name: 1}, 3, True)
 
 
 @pytest.mark.parametrize("task", ["dense", "centre"])

@@ -60,6 +60,7 @@ class InputShape:
     `bands[m]` is the number of channels after normalisation (data.compress may have reduced it), `classes` K,
     `is_scene` whether every pixel has a label (a Scene) or every sample one (a SampleSet). `pixels[m]` is the height and
     width of a sample's grid; empty for a scene, which goes through in windows, and for run folders from before it was kept.
+    Raises UsageError for a modality that is named as an attribute of every torch module.
     """
 
     modalities: tuple[Modality, ...]
@@ -67,6 +68,14 @@ class InputShape:
     classes: int
     is_scene: bool
     pixels: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        holder = nn.ModuleDict()  # of what belongs to one modality, by its name
+        if taken := [m.name for m in self.modalities if hasattr(holder, m.name)]:
+            raise UsageError(
+                f"'{taken[0]}' cannot name a modality of a network: torch keeps this name for itself; rename the modality, "
+                f"for example '{taken[0]}_1'."
+            )
 
 
 class Classifier(nn.Module):
