@@ -61,7 +61,7 @@ def test_parquet_rows_and_a_missing_modality(tmp_path: Path) -> None:
 
 
 def test_all_that_a_sample_set_holds_is_written(tmp_path: Path) -> None:
-    s2, slope = Modality('s2-"10m"', 3, "series", 10.0, "reflectance", 4), Modality("slope.é", 1, "vector", 0.5)
+    s2, slope = Modality('s2-"10m"', 3, "series", 10.0, "reflectance", 4), Modality("slope-é", 1, "vector", 0.5)
     values = {s2.name: np.ones((4, 3, 4), np.float32), slope.name: np.ones((4, 1), np.float32)}
     batch = Batch(values, {s2.name: np.ones((4, 4), bool), slope.name: np.ones(4, bool)})
     labels, groups, official = np.array([0, 1, 0, 1], np.int16), np.array(list("aabb")), np.array([0, TRAIN, TEST, TEST], np.int8)
