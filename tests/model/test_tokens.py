@@ -39,6 +39,28 @@ def test_a_token_is_kept_where_any_of_its_pixels_was_seen() -> None:
     assert keep.nonzero().tolist() == [[1, 2]]
 
 
+@pytest.mark.parametrize(("height", "width", "cells"), [(7, 9, (4, 5)), (1, 1, (1, 1)), (8, 3, (4, 2))])
+def test_a_grid_that_cells_do_not_divide_loses_nothing(height: int, width: int, cells: tuple[int, int]) -> None:
+    tokenizer = Tokenizer(CASES["grid"][0], 3, tiny_config())
+    values, available = torch.randn(1, 3, height, width), torch.zeros(1, height, width, dtype=torch.bool)
+    available[0, -1, -1] = True
+    tokens = tokenizer(values, available)
+    assert tokens.keep.view(cells).nonzero().tolist() == [[cells[0] - 1, cells[1] - 1]]
+    values[0, :, -1, -1] += 5
+    changed = (tokenizer(values, available).values != tokens.values).any(-1)
+    assert changed[tokens.keep].all()
+
+
+def test_a_grid_counts_as_one_that_was_made_whole_with_missing_pixels() -> None:
+    tokenizer = Tokenizer(CASES["grid"][0], 3, tiny_config())
+    values, available = torch.randn(2, 3, 7, 5), torch.rand(2, 7, 5) > 0.2
+    larger = torch.full((2, 3, 8, 6), float("nan")), torch.zeros(2, 8, 6, dtype=torch.bool)
+    larger[0][..., :7, :5], larger[1][..., :7, :5] = values, available
+    cut, whole = tokenizer(values, available), tokenizer(*larger)
+    assert torch.equal(cut.values, whole.values)
+    assert torch.equal(cut.keep, whole.keep)
+
+
 def test_position_codes_differ_and_stay_bounded() -> None:
     code = sine_cosine(torch.arange(50).float(), 16)
     assert code.abs().max() <= 1

@@ -39,6 +39,19 @@ def test_values_and_labels_of_the_test_part_do_not_matter(tiles: int, side: int)
     assert backbone_of(scene, split) == before
 
 
+@pytest.mark.parametrize("side", [7, 1])
+def test_samples_whose_grids_cells_do_not_divide_are_learnt_from(tmp_path: Path, side: int) -> None:
+    dataset = made_samples()
+    for arrays in vars(dataset.samples).values():
+        arrays["photo"] = arrays["photo"][..., :side, :side]
+    predictor = train(prepare(dataset, make_split(dataset, "block", 0, 8), tiny_config(), 0), tmp_path / "run")
+    photo = dataset.samples.only(["photo"])
+    before = predictor.predict(photo)
+    assert np.isfinite(before).all()
+    dataset.samples.values["photo"][..., -1] += 9  # the last column, which is half a cell
+    assert not np.array_equal(predictor.predict(photo), before)
+
+
 def test_test_samples_do_not_matter() -> None:
     dataset = made_samples()
     split = make_split(dataset, "block", 0, 8)

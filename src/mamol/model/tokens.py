@@ -5,8 +5,9 @@
     vector  (B, C)        ->  two linear layers                      ->  one token
 
 The availability enters as one more channel; unavailable values are replaced before anything is computed from them, so
-they can be NaN. A token is seen where any of its values was observed, and kept where it was seen or something stands in.
-Position is a fixed sine-cosine code, the modality a learned one. Source: METHOD.md section 3, "Tokens".
+they can be NaN. A grid that cells do not divide is made larger by pixels that are not available. A token is seen where
+any of its values was observed, and kept where it was seen or something stands in. Position is a fixed sine-cosine code, the
+modality a learned one. Source: METHOD.md section 3, "Tokens".
 """
 
 from __future__ import annotations
@@ -60,6 +61,12 @@ def pixel_stem(channels: int, width: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(channels, width, 1), nn.GELU(), nn.Conv2d(width, width, 3, padding=1), nn.GELU())
 
 
+def whole_cells(x: Tensor, cell: int) -> Tensor:
+    """Return (..., H, W) with zeros (or False) added below and to the right, up to multiples of `cell` pixels."""
+    right, below = -x.shape[-1] % cell, -x.shape[-2] % cell
+    return nn.functional.pad(x, (0, right, 0, below)) if right or below else x
+
+
 class Tokenizer(nn.Module):
     """One modality's tokenizer; `kind` of the modality decides its layers."""
 
@@ -88,6 +95,8 @@ class Tokenizer(nn.Module):
 
     def forward(self, values: Tensor, available: Bool[Tensor, "B ..."]) -> Tokens:
         """Tokenize (B, C, H, W), (B, C, T) or (B, C), normalised, with its availability without the band axis."""
+        if self.kind == "grid":
+            values, available = whole_cells(values, self.token_px), whole_cells(available, self.token_px)
         mask = available.unsqueeze(1)
         fill = self.fill.view(1, -1, *[1] * (values.dim() - 2))
         clean = torch.where(mask, values, fill.to(values.dtype))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mamol.config import Config
 from mamol.model.classifier import Classifier
-from mamol.model.tokens import Tokens
+from mamol.model.tokens import Tokens, whole_cells
 from mamol.seed import generator, seed_torch
 from mamol.train.feed import Draw, Feed
 from mamol.train.loop import Progress, schedule, silent
@@ -96,6 +96,7 @@ def _targets(draw: Draw, name: str, model: Classifier) -> tuple[Tensor, Tensor]:
     if values.dim() == 4:
         t = model.config.tokens.token_px
         cut = nn.Unfold(t, stride=t)
+        values, mask = whole_cells(values, t), whole_cells(mask, t)
         return cut(values).transpose(1, 2), cut(mask.float()).transpose(1, 2) > 0
     if values.dim() == 2:
         return values[:, None], mask[:, None]
