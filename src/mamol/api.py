@@ -227,11 +227,11 @@ def map_scene(
     predictor.stride_px = stride
     area = options.clip()
     tiles = touched_tiles(reader, list(dict.fromkeys(options.tiles)) or reader.tile_names, area)
-    identity = sha256_file(Path(run) / "mamol.json")
+    identity, model_files = sha256_file(Path(run) / "mamol.json"), [f for f in Path(run).iterdir() if f.is_file()]
     requests = [
         MapRequest(
             tile, document.classes, options.without, side, side * max(1, BLOCK_PX // side), options.layers, area,
-            options.overwrite, options.resume, identity, stride or max(1, side // 2),
+            options.overwrite, options.resume, identity, stride or max(1, side // 2), model_files,
         )
         for tile in tiles
     ]  # fmt: skip

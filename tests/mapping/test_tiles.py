@@ -117,3 +117,10 @@ def test_an_area_chooses_tiles(caplog: pytest.LogCaptureFixture) -> None:
     far = Area(shapely.box(600_000, 4_999_850, 600_100, 4_999_950), UTM)
     with pytest.raises(GridMismatch, match="do not overlap"):
         touched_tiles(Lost(reader.scene), tiles, far)
+
+
+def test_a_map_does_not_replace_the_run_that_makes_it(scene_run: Trained) -> None:
+    before = (scene_run.run / "mamol.json").read_bytes()
+    with pytest.raises(UsageError, match=r"mamol\.json is a file that the map is made from"):
+        map_scene(scene_run.run, scene_run.dataset, scene_run.run / "mamol.tif", MapOptions(tiles=("t0",), overwrite=True))
+    assert (scene_run.run / "mamol.json").read_bytes() == before

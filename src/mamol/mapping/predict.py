@@ -47,7 +47,7 @@ class MapRequest:
     """What to map and how: `without` names modalities to ignore; `rim_px` is the model's window (0 for none).
 
     `identity` and `stride_px` name the model and its stride in the folder of finished blocks, so that others do not go on
-    there.
+    there; `model_files` are the files of the model, which no map may replace.
     """
 
     tile: str
@@ -61,6 +61,7 @@ class MapRequest:
     resume: bool = False
     identity: str = ""
     stride_px: int | None = None
+    model_files: Sequence[Path] = ()
 
 
 def map_tile(
@@ -111,8 +112,10 @@ def map_tile(
 
 
 def files_read(reader: Reader, requests: Iterable[MapRequest]) -> frozenset[Path]:
-    """Return the local files that maps are made from, links followed: the scene's and the areas'."""
-    return reader.files() | {r.area.file for r in requests if r.area is not None}
+    """Return the local files that maps are made from, links followed: the scene's, the areas' and the models'."""
+    return reader.files().union(
+        (r.area.file for r in requests if r.area is not None), (f.resolve() for r in requests for f in r.model_files)
+    )
 
 
 def check_tile(predictor: Predictor, reader: Reader, request: MapRequest, out: Path) -> None:
