@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 from mamol.data.dataset import Georeference
 from mamol.data.grid import Grid
 from mamol.data.ground import shared_ground
+
+LOCAL = 'LOCAL_CS["Arbitrary",UNIT["metre",1]]'
+MOON = "ESRI:104903"
 
 
 def at(x: float, y: float, crs: str = "EPSG:32632", size: int = 100) -> Grid:
@@ -26,3 +31,9 @@ def test_scenes_of_neighbouring_zones() -> None:
 
 def test_pixels_without_a_crs_lie_nowhere() -> None:
     assert shared_ground([Grid(9, 9, Georeference()), Grid(9, 9, Georeference()), at(0, 0)]) == []
+
+
+@pytest.mark.parametrize("crs", [LOCAL, MOON], ids=["local", "moon"])
+def test_a_crs_from_which_no_way_leads_away_is_compared_with_itself(crs: str) -> None:
+    grids = [at(0, 0, crs), at(500, 0, crs), at(5000, 0, crs), at(500_000, 5_000_000)]
+    assert shared_ground(grids) == [(0, 1)]

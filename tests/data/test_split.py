@@ -88,6 +88,12 @@ def test_tiles_that_share_ground_do_not_leak(tiles: int) -> None:
     assert make_split(close, "random", 0, 8).overlap["overlapping"] > make_split(apart, "random", 0, 8).overlap["overlapping"]
 
 
+def test_dates_of_one_place_in_groups_of_their_own_leave_nothing_to_train_on() -> None:
+    dates = on_the_ground(made_scene(5, 40), [("EPSG:32632", 500_000, 5_000_000)] * 5)
+    with pytest.raises(DataError, match=r"share ground with the test area \('t0' and 't1', .*, \.\.\.\)\. Give the tiles of one"):
+        make_split(dates, "block", 0, 8)
+
+
 def test_groups_are_numbered_as_the_split_keeps_them(one_tile: Scene) -> None:
     samples = made_samples()
     (ids,) = group_ids(samples, 8)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import rasterio
 from rasterio.warp import transform_bounds
 from scipy import ndimage
 
 from mamol.data.dataset import Scene
-from mamol.data.grid import Grid, missing_onto, same_crs
+from mamol.data.grid import NO_WAY, Bounds, Grid, Slices, around, missing_onto, same_crs
+from mamol.errors import GridMismatch
 
 
 def within_reach(masks: list[np.ndarray], dataset: Scene, patch_px: int) -> list[np.ndarray]:
@@ -19,36 +21,70 @@ def within_reach(masks: list[np.ndarray], dataset: Scene, patch_px: int) -> list
     """
     own = [_widened(m, patch_px) for m in masks]
     out = [m.copy() for m in own]
-    grids = [Grid(t.labels.shape[0], t.labels.shape[1], t.georeference) for t in dataset.tiles]
+    grids = tile_grids(dataset)
     for pair in shared_ground(grids):
         for i, j in (pair, pair[::-1]):  # windows of tile i that reach ground of tile j, and the other way round
-            there = (grids[i], grids[i].whole), (grids[j], grids[j].whole)
-            out[j] |= missing_onto(own[i], *there) | _widened(missing_onto(masks[i], *there), patch_px)
+            try:
+                here, there = (around(grids[a], grids[b], grids[b].whole, dataset.tiles[a].name) for a, b in ((i, j), (j, i)))
+            except GridMismatch:  # neighbours in degrees that share nothing in the CRS of one of them
+                continue
+            there = _wider(there, patch_px, grids[j])
+            places = (grids[i], here), (grids[j], there)
+            seen, reached = (missing_onto(m[i][here], *places) for m in (masks, own))
+            out[j][there] |= reached | _widened(seen, patch_px)
     return out
+
+
+def tile_grids(scene: Scene) -> list[Grid]:
+    """Return the grid of every tile."""
+    return [Grid(t.labels.shape[0], t.labels.shape[1], t.georeference) for t in scene.tiles]
 
 
 def _widened(mask: np.ndarray, patch_px: int) -> np.ndarray:
     return np.asarray(ndimage.maximum_filter(mask.astype(np.uint8), size=2 * patch_px - 1, mode="constant") > 0)
 
 
+def _wider(part: Slices, by: int, grid: Grid) -> Slices:
+    rows, columns = (slice(max(s.start - by, 0), min(s.stop + by, n)) for s, n in zip(part, grid.shape, strict=True))
+    return rows, columns
+
+
 def shared_ground(grids: Sequence[Grid]) -> list[tuple[int, int]]:
     """List the pairs (i, j), i < j, of grids with a CRS whose bounds share ground; those that only touch do not.
 
-    Bounds are compared in the CRS of both, or in longitude and latitude where that differs: a few pairs too many then.
+    Bounds are compared in the CRS of both, or in longitude and latitude where that differs: a few pairs too many then. A CRS
+    from which no way leads there shares ground with none but itself.
     """
-    there = [i for i, g in enumerate(grids) if g.georeference.crs]
-    if len(there) < 2:
-        return []
-    boxes = np.array([transform_bounds(grids[i].georeference.crs, "EPSG:4326", *grids[i].bounds) for i in there])
-    boxes[boxes[:, 0] > boxes[:, 2], ::2] = -180, 180  # across the antimeridian
-    found = []
-    for n, box in enumerate(boxes):
-        for m in n + 1 + np.flatnonzero(_overlap(box, boxes[n + 1 :])):
-            i, j = there[n], there[m]
-            crs = [grids[k].georeference.crs for k in (i, j)]
-            if not same_crs(*crs) or _overlap(np.array(grids[i].bounds), np.array([grids[j].bounds]))[0]:
-                found.append((i, j))
-    return found
+    kinds: list[str] = []
+    for g in grids:
+        if g.georeference.crs and not any(same_crs(g.georeference.crs, k) for k in kinds):
+            kinds.append(g.georeference.crs)
+    found: list[tuple[int, int]] = []
+    for kind in kinds:
+        there = [i for i, g in enumerate(grids) if g.georeference.crs and same_crs(g.georeference.crs, kind)]
+        found += [(there[a], there[b]) for a, b in _pairs(np.array([grids[i].bounds for i in there]))]
+    if len(kinds) > 1:
+        degrees = _pairs(np.array([_in_degrees(g) for g in grids]))
+        found += [(i, j) for i, j in degrees if not same_crs(grids[i].georeference.crs, grids[j].georeference.crs)]
+    return sorted(found)
+
+
+def _in_degrees(grid: Grid) -> Bounds:
+    """Return bounds in longitude and latitude, all longitudes for those across the antimeridian; NaN where no way leads there."""
+    nowhere = (np.nan,) * 4
+    if not grid.georeference.crs:
+        return nowhere
+    try:
+        with rasterio.Env():  # which keeps PROJ from printing its own words
+            west, south, east, north = transform_bounds(grid.georeference.crs, "EPSG:4326", *grid.bounds)
+    except NO_WAY:
+        return nowhere
+    return (west, south, east, north) if west <= east else (-180.0, south, 180.0, north)
+
+
+def _pairs(boxes: np.ndarray) -> list[tuple[int, int]]:
+    """List which bounds (n, 4) overlap, as pairs of places."""
+    return [(n, int(m)) for n, box in enumerate(boxes) for m in n + 1 + np.flatnonzero(_overlap(box, boxes[n + 1 :]))]
 
 
 def _overlap(box: np.ndarray, others: np.ndarray) -> np.ndarray:

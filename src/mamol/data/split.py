@@ -21,7 +21,7 @@ import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
 from mamol.data.dataset import UNLABELLED, Dataset, Scene, label_arrays
-from mamol.data.ground import within_reach
+from mamol.data.ground import shared_ground, tile_grids, within_reach
 from mamol.errors import DataError, unknown
 from mamol.seed import generator
 
@@ -192,7 +192,15 @@ def _gap(roles: list[np.ndarray], dataset: Scene, patch_px: int) -> list[np.ndar
     near_test = within_reach([r == TEST for r in roles], dataset, patch_px)
     out = [np.where(near & (r != TEST), UNUSED, r) for r, near in zip(roles, near_test, strict=True)]
     near_val = within_reach([r == VAL for r in out], dataset, patch_px)
-    return [np.where(near & (r == TRAIN), UNUSED, r).astype(np.int8) for r, near in zip(out, near_val, strict=True)]
+    out = [np.where(near & (r == TRAIN), UNUSED, r).astype(np.int8) for r, near in zip(out, near_val, strict=True)]
+    shared = shared_ground(tile_grids(dataset))
+    if shared and not any((r == TRAIN).any() for r in out):
+        names = ", ".join(f"'{dataset.tiles[i].name}' and '{dataset.tiles[j].name}'" for i, j in shared[:3])
+        raise DataError(
+            f"nothing of '{dataset.name}' is left to train on: its tiles share ground with the test area ({names}"
+            f"{', ...' if shared[3:] else ''}). Give the tiles of one place one group (groups in scene.toml), or leave some out."
+        )
+    return out
 
 
 def _random(dataset: Dataset, seed: int, patch_px: int) -> list[np.ndarray]:
