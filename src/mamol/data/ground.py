@@ -24,6 +24,8 @@ def within_reach(masks: list[np.ndarray], dataset: Scene, patch_px: int) -> list
     grids = tile_grids(dataset)
     for pair in shared_ground(grids):
         for i, j in (pair, pair[::-1]):  # windows of tile i that reach ground of tile j, and the other way round
+            if not masks[i].any():
+                continue
             try:
                 here, there = (around(grids[a], grids[b], grids[b].whole, dataset.tiles[a].name) for a, b in ((i, j), (j, i)))
             except GridMismatch:  # neighbours in degrees that share nothing in the CRS of one of them
