@@ -1,5 +1,6 @@
 """Whole or not at all."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,68 @@ def test_the_folder_that_one_stands_in_is_filled(tmp_path: Path, monkeypatch: py
         assert (Path.cwd() / word).read_text() == word  # it is still the folder that the shell stands in
     assert [p.name for p in tmp_path.iterdir()] == ["f"]
     assert [p.name for p in Path().iterdir()] == ["two"]
+
+
+@pytest.mark.parametrize("failing", [2, 4], ids=["while the old is put aside", "while the new is put in"])
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=["disk full", "Ctrl-C"])
+def test_a_folder_that_cannot_be_refilled_keeps_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: int, error: BaseException
+) -> None:
+    for name in ("one", "two"):
+        write_text(tmp_path / "f" / name, "old")
+    moves, move = 0, os.replace
+
+    def replace(source: Path, target: Path) -> None:
+        nonlocal moves
+        moves += 1
+        if moves == failing:
+            raise error
+        move(source, target)
+
+    def refill() -> None:
+        with atomic(tmp_path / "f", ours=("one", "two", "three")) as partial:
+            partial.mkdir()
+            for name in ("two", "three"):
+                (partial / name).write_text("new")
+            monkeypatch.setattr(os, "replace", replace)
+
+    with pytest.raises(WriteFailed if isinstance(error, OSError) else KeyboardInterrupt):
+        refill()
+    assert {p.name: p.read_text() for p in (tmp_path / "f").iterdir()} == {"one": "old", "two": "old"}
+    assert [p.name for p in tmp_path.iterdir()] == ["f"]
+
+
+def test_files_that_cannot_be_put_back_are_said_where_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("one", "two"):
+        write_text(tmp_path / "f" / name, "old")
+    moves, move = 0, os.replace
+
+    def replace(source: Path, target: Path) -> None:
+        nonlocal moves
+        moves += 1
+        if moves > 1:
+            raise OSError(5, "Input/output error")
+        move(source, target)
+
+    def refill() -> None:
+        with atomic(tmp_path / "f", ours=("one", "two")) as partial:
+            partial.mkdir()
+            monkeypatch.setattr(os, "replace", replace)
+
+    with pytest.raises(WriteFailed, match=r"Input/output error.*old files are in .*\.f\."):
+        refill()
+    assert sorted(p.name for p in tmp_path.glob("*/*")) == ["one", "two"]
+
+
+@pytest.mark.parametrize("name", [".DS_Store", "Thumbs.db", ".nfs0000001", "one.tif.aux.xml", "one.tif.ovr"])
+def test_what_a_system_or_a_viewer_left_hinders_no_overwriting(tmp_path: Path, name: str) -> None:
+    write_text(tmp_path / "f" / "one.tif", "old")
+    write_text(tmp_path / "f" / name, "by itself")
+    must_not_exist(tmp_path / "f", overwrite=True, ours=("one.tif",))
+    with atomic(tmp_path / "f", ours=("one.tif",)) as partial:
+        partial.mkdir()
+        (partial / "one.tif").write_text("new")
+    assert {p.name: p.read_text() for p in (tmp_path / "f").iterdir()} == {"one.tif": "new"}
 
 
 def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:

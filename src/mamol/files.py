@@ -17,6 +17,13 @@ from mamol.errors import FileMissing, OutputExists, WriteFailed
 
 SHOWN = 5
 """Names of a folder's content that an error lists."""
+BY_ITSELF = (".DS_Store", "Thumbs.db", ".nfs*", "*.aux.xml", "*.ovr")
+"""Files that a system writes into any folder, or a viewer beside a raster, without being asked."""
+
+
+def by_itself(name: str) -> bool:
+    """Tell from a file's name or path whether a system or a viewer wrote it (BY_ITSELF)."""
+    return any(fnmatchcase(name, pattern) for pattern in BY_ITSELF)
 
 
 def must_exist(path: Path, what: str) -> Path:
@@ -29,13 +36,13 @@ def must_exist(path: Path, what: str) -> Path:
 def must_not_exist(path: Path, overwrite: bool | None = False, ours: Sequence[str] = ()) -> None:
     """Raise OutputExists if `path` is there, unless `overwrite`; None: the caller has no such choice to point to.
 
-    A folder is never taken for overwriting if it holds a name that matches none of `ours` (as in `*.png`).
+    A folder is never taken for overwriting if it holds a name that matches none of `ours` (as in `*.png`) or of BY_ITSELF.
     """
     if path.exists() and not overwrite:
         choice = "" if overwrite is None else ", or pass overwrite=True (--overwrite on the command line)"
         raise OutputExists(f"{path} exists already; choose another name{choice}.")
     names = sorted(p.name for p in path.iterdir()) if path.is_dir() else []
-    if strange := [n for n in names if not any(fnmatchcase(n, o) for o in ours)]:
+    if strange := [n for n in names if not by_itself(n) and not any(fnmatchcase(n, o) for o in ours)]:
         shown = ", ".join(strange[:SHOWN]) + (f" and {len(strange) - SHOWN} more" if len(strange) > SHOWN else "")
         only = f"it holds nothing but {', '.join(ours)}" if ours else "it is empty"
         raise OutputExists(
@@ -48,9 +55,9 @@ def must_not_exist(path: Path, overwrite: bool | None = False, ours: Sequence[st
 def atomic(path: Path, overwrite: bool = True, ours: Sequence[str] = ()) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is renamed to `path`, on any failure it is removed.
 
-    Works for a file and for a folder (make the folder at the yielded path). A folder that is there is emptied and filled,
-    and only if all that it holds is `ours`, as in `must_not_exist`. Raises OutputExists, and WriteFailed in place of a bare
-    OSError (disk full, no permission).
+    Works for a file and for a folder (make the folder at the yielded path). A folder that is there gets the new content in
+    place of its own, and only if all that it holds is `ours`, as in `must_not_exist`. Raises OutputExists, and WriteFailed in
+    place of a bare OSError (disk full, no permission).
     """
     path = Path(os.path.abspath(path))  # "." has no name to put another one beside
     must_not_exist(path, overwrite, ours)
@@ -76,11 +83,25 @@ def atomic(path: Path, overwrite: bool = True, ours: Sequence[str] = ()) -> Iter
 
 
 def _refill(folder: Path, new: Path) -> None:
-    """Replace the files of a folder, which itself stays: a shell may stand in it."""
-    for path in folder.iterdir():
-        path.unlink()
-    for path in new.iterdir():
-        os.replace(path, folder / path.name)
+    """Give a folder, which itself stays (a shell may stand in it), the content of `new`; on any failure it has its own again."""
+    old = new.with_name(f"{new.name}.old")
+    old.mkdir()
+    moves: list[tuple[Path, Path]] = []
+    try:
+        for source, target in ((folder, old), (new, folder)):
+            for path in list(source.iterdir()):
+                moves.append((path, target / path.name))
+                os.replace(path, target / path.name)
+    except BaseException as error:
+        try:
+            for before, now in reversed(moves):
+                if os.path.lexists(now):  # the last one may not have been moved
+                    os.replace(now, before)
+            old.rmdir()
+        except OSError as again:
+            raise WriteFailed(f"could not write {folder} ({error}) nor undo it ({again}); its old files are in {old}.") from error
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def write_text(path: Path, text: str, overwrite: bool = True) -> None:

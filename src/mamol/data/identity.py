@@ -21,9 +21,7 @@ import numpy as np
 from mamol.data.handles import identify, is_remote, reading
 from mamol.data.spec import Mask, SceneSpec, Source
 from mamol.errors import DataError, FileMissing
-
-BESIDE = (".aux.xml", ".ovr")
-"""Files that a viewer writes beside a raster; what they change of it is asked of the raster itself."""
+from mamol.files import by_itself
 
 
 def identify_sources(sources: Sequence[Source], mask: Mask | None) -> str:
@@ -73,9 +71,12 @@ def _absolute(place: str) -> str:
 
 
 def _parts(place: str) -> list[str]:
-    """Return the other files that a raster is made of (of a VRT), without what a viewer writes beside it."""
+    """Return the other files that a raster is made of (of a VRT), without what a viewer writes beside it.
+
+    What that changes of the raster is asked of the raster itself.
+    """
     with reading(place) as handle:
-        return sorted(f for f in handle.raster.files if f != place and not f.endswith(BESIDE))
+        return sorted(f for f in handle.raster.files if f != place and not by_itself(f))
 
 
 def _stamps(place: str) -> list[object]:

@@ -25,14 +25,13 @@ from typing import Any
 import numpy as np
 
 from mamol.errors import OutputExists, UsageError, WriteFailed
-from mamol.files import atomic, write_json
+from mamol.files import atomic, by_itself, write_json
 from mamol.mapping.blocks import Arrays, Corner
 from mamol.mapping.publish import NAMED, STAGE
 
 JOB = "job.json"
-SYSTEM = r"\.DS_Store|Thumbs\.db|\.nfs\w+"
-OURS = re.compile(rf"{re.escape(JOB)}|{re.escape(NAMED)}|{STAGE}|\d+_\d+\.npz|\.[\w.]+\.partial(\.\w+)?|{SYSTEM}")
-"""What we, or a system by itself, put into the folder."""
+OURS = re.compile(rf"{re.escape(JOB)}|{re.escape(NAMED)}|{STAGE}|\d+_\d+\.npz|\.[\w.]+\.partial(\.\w+)?")
+"""What we put into the folder."""
 LONGEST_SHOWN = 60
 """Characters: longer ones are digests, which tell a person nothing."""
 # What numpy and zipfile raise for an archive in which bytes have changed: checksums, headers, flags.
@@ -134,13 +133,18 @@ def _foreign(folder: Path) -> str:
     if folder.is_symlink() or not folder.is_dir():
         return "it is a link or a file"
     names = sorted(p.name for p in folder.iterdir())
-    if strange := next((n for n in names if not OURS.fullmatch(n)), ""):
+    if strange := next((n for n in names if not _ours(n)), ""):
         return f"it holds {strange}"
     if JOB in names and _job(folder) is None:
         return f"its {JOB} is not one of ours"
     if JOB not in names and any(n.endswith(".npz") and not n.startswith(".") for n in names):
         return f"it has no {JOB}"
     return ""
+
+
+def _ours(name: str) -> bool:
+    """Tell whether we, or a system by itself, put a file of this name into the folder."""
+    return by_itself(name) or OURS.fullmatch(name) is not None
 
 
 def _job(folder: Path) -> dict[str, Any] | None:
@@ -156,7 +160,7 @@ def _clear(folder: Path, all_of_it: bool = True) -> None:
     for path in list(folder.iterdir()) if folder.is_dir() else []:
         if path.name == STAGE:
             shutil.rmtree(path, ignore_errors=True)
-        elif OURS.fullmatch(path.name) and (all_of_it or ".partial" in path.name):
+        elif _ours(path.name) and (all_of_it or ".partial" in path.name):
             path.unlink(missing_ok=True)
 
 
