@@ -106,6 +106,13 @@ def test_a_finished_run_is_kept_only_for_the_same_question(
         with pytest.raises(ConfigError, match=says):
             train(other, run, resume=True)
     assert {p.name: p.read_bytes() for p in run.iterdir() if p.is_file()} == before
+    older = json.loads((run / "run.json").read_text())  # of before: statistics were then of fewer pixels, so other means
+    del older["available"], older["labels"]
+    older["means"]["photo"][0] = "1.234e+00"
+    (run / "run.json").write_text(json.dumps(older))
+    assert train(asked(), run, resume=True).modalities == ("optical", "weather", "photo")
+    with pytest.raises(ConfigError, match="another split, seed;"):
+        train(asked(seed=1), run, resume=True)
     (run / "run.json").unlink()
     with pytest.raises(CheckpointError, match=r"no run.json"):
         train(asked(), run, resume=True)
