@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
 from made import made_samples, made_scene, tiny_config
 from mamol.data.dataset import Dataset
 from mamol.data.normalize import Normalizer
 from mamol.data.split import TEST, TRAIN, VAL, make_split
+from mamol.data.windows import starts
 from mamol.train.feed import Feed, join
 
 
@@ -64,6 +69,55 @@ def test_a_window_over_the_border_is_padded_as_missing() -> None:
     assert not draw.available["hsi"][0, :, 4:].any()
     assert draw.available["hsi"][0, 3:, :4].all()
     assert (draw.labels[0, :3] == -1).all()
+
+
+class Largest(TorchFunctionMode):
+    """Remembers how large a tensor was that was made."""
+
+    numel = 0
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        self.numel = max(self.numel, out.numel() if isinstance(out, torch.Tensor) else 0)
+        return out
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_window_costs_no_more_in_a_large_tile(hidden: bool) -> None:
+    feed = feed_of(made_scene(4, side=60))
+    for corner in ((0, 0), (-3, 16), (55, 55), (-3, -3)):
+        with Largest() as largest:
+            draw = feed.cut((0, *corner), TRAIN, test_hidden=hidden)
+        assert largest.numel <= 6 * 8 * 8  # bands and pixels of a window
+        for y in range(8):
+            for x in range(8):
+                row, column = corner[0] + y, corner[1] + x
+                inside = 0 <= row < 60 and 0 <= column < 60
+                role = int(feed.roles[0][row, column]) if inside else None
+                assert draw.labels[0, y, x] == (feed.labels[0][row, column] if role == TRAIN else -1)
+                assert draw.available["hsi"][0, y, x] == (inside and not (hidden and role == TEST))
+
+
+class Counted(np.ndarray):
+    """Counts the elements that are computed with."""
+
+    elements = 0
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, out: Any = None) -> Any:
+        Counted.elements += max(np.size(i) for i in inputs)
+        return getattr(ufunc, method)(*(np.asarray(i) for i in inputs))
+
+
+def test_windows_of_held_out_places_are_found_in_one_pass_over_them() -> None:
+    feed = feed_of(made_scene(40))
+    places = feed.held_out_places()
+    corners = feed._corners(places.view(Counted))
+    assert Counted.elements <= places.size
+    grid = [(i, y, x) for i in range(40) for y in starts(20, 8, 8) for x in starts(20, 8, 8)]
+    assert corners == [c for c in grid if any((c[0] == p[0]) and 0 <= p[1] - c[1] < 8 and 0 <= p[2] - c[2] < 8 for p in places)]
+    assert len({i for i, *_ in corners}) < 40  # some tiles have none
 
 
 def test_hiding_and_joining() -> None:

@@ -157,8 +157,7 @@ class Feed:
         """
         (piece, top, left), side = place, self.config.tokens.window_px
         values, available = self.pieces[piece]
-        label = torch.where(self.roles[piece] == role, self.labels[piece], UNLABELLED)[None]
-        height, width = label.shape[1:]
+        height, width = self.labels[piece].shape
         rows, columns = slice(max(top, 0), min(top + side, height)), slice(max(left, 0), min(left + side, width))
         pad = (columns.start - left, left + side - columns.stop, rows.start - top, top + side - rows.stop)
 
@@ -166,9 +165,11 @@ class Feed:
             inside = x[..., rows, columns]
             return torch.nn.functional.pad(inside, pad, value=fill) if any(pad) else inside
 
-        seen = window(self.roles[piece] != TEST, False) if test_hidden else torch.tensor(True)
+        roles = window(self.roles[piece], TEST)
+        label = torch.where(roles == role, window(self.labels[piece], UNLABELLED), UNLABELLED)[None]
+        seen = roles != TEST if test_hidden else torch.tensor(True)
         cut_values = {m: window(v, 0.0) * seen for m, v in values.items()}
-        return Draw(cut_values, {m: window(a, False) & seen for m, a in available.items()}, window(label, UNLABELLED))
+        return Draw(cut_values, {m: window(a, False) & seen for m, a in available.items()}, label)
 
     def held_out_places(self, role: int = VAL) -> np.ndarray:
         """List the labelled places of `role`: rows (piece, row, column), or (0, sample, 0); raises DataError if none."""
@@ -195,9 +196,10 @@ class Feed:
         if self.config.model.task == "centre":
             return [(int(i), int(r) - side // 2, int(c) - side // 2) for i, r, c in places]
         corners = []
+        inside = np.split(places[:, 1:], np.searchsorted(places[:, 0], np.arange(1, len(self.labels))))  # they go by piece
         for i, label in enumerate(self.labels):
             wanted = np.zeros(label.shape, dtype=bool)
-            wanted[tuple(places[places[:, 0] == i, 1:].T)] = True
+            wanted[tuple(inside[i].T)] = True
             grid = [(y, x) for y in starts(label.shape[0], side, side) for x in starts(label.shape[1], side, side)]
             corners += [(i, y, x) for y, x in grid if wanted[y : y + side, x : x + side].any()]
         return corners
