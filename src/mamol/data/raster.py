@@ -30,7 +30,7 @@ from mamol.files import must_exist
 
 __all__ = ["Grid", "band_count", "is_mat", "open_raster", "read_grid", "read_mat", "read_missing", "read_modality"]
 VIEWS = 4
-"""Ways in which one open file is warped that are kept."""
+"""Grids onto which one open file is warped whose views are kept."""
 EXACT_PX = 1e-9
 """How far from its place a warped pixel may be taken; below it GDAL places each one (0 itself it refuses)."""
 INTERPOLATING = {"bilinear", "cubic"}
@@ -216,8 +216,10 @@ def _warp(handle: Handle, bands: list[int], nodata: list[float | None], source: 
 def _view(handle: Handle, grid: Grid, method: str, nodata: float | None, dtype: str) -> WarpedVRT:
     key = (grid, method, str(nodata), dtype)
     if key not in handle.views:
-        while len(handle.views) >= VIEWS:
-            handle.views.pop(next(iter(handle.views))).close()
+        grids = list(dict.fromkeys(g for g, *_ in handle.views))
+        if grid not in grids and len(grids) >= VIEWS:  # a read needs several views of one grid at once
+            for old in [k for k in handle.views if k[0] == grids[0]]:
+                handle.views.pop(old).close()
         along_columns, along_rows = spans(handle.grid, grid)
         # NaN as the target's nodata: the warper then leaves out missing sources and marks what no source reaches.
         handle.views[key] = WarpedVRT(
