@@ -35,11 +35,12 @@ def test_shapes_are_checked() -> None:
         Modality("x", 0)
 
 
-@pytest.mark.parametrize("name", ["", "era5.t2m", "a/b", "s1+s2", "a b", "a\tb"])
+@pytest.mark.parametrize("name", ["", " ", "era5.t2m", "a/b", "s1+s2"])
 def test_a_name_that_would_not_stay_one_name_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match=r"cannot name a modality.*use '_' instead") as refused:
         Modality(name, 1)
     assert repr(name) in str(refused.value)
+    assert Modality("s2 10m", 1).name == "s2 10m"
 
 
 def test_band_names_are_one_per_band_and_old_documents_still_match() -> None:

@@ -25,6 +25,13 @@ Kind = Literal["grid", "series", "vector", "text"]
 AXES: dict[str, int] = {"grid": 4, "series": 3, "vector": 2, "text": 2}
 
 
+def name_fault(name: str) -> str:
+    """Return why a text cannot name a modality, "" if it can: patterns are written "s1+s2", weights have names with dots."""
+    if name.strip() and not re.search(r"[./+]", name):
+        return ""
+    return f"{name!r} cannot name a modality: it must not be empty, nor hold a dot, a slash or a plus; use '_' instead"
+
+
 @dataclass(frozen=True)
 class Modality:
     """One sensor: its name, number of bands, and how one sample of it is laid out.
@@ -33,8 +40,7 @@ class Modality:
     `gsd_m`: ground sample distance of the source, metres, None if it has none. `unit`: physical unit of the values.
     `band_names`: what the bands are, in a backbone's own vocabulary ("VV", "B4", "elevation"); empty if nobody asks.
     They do not take part in ==: a backbone folder from before they were given is still one for the same sensor.
-    Raises UsageError for no bands, for band names that are not one per band, and for a name that is empty or holds a dot, a
-    slash, a plus or a blank: patterns are written "s1+s2", and weights are found by names with dots.
+    Raises UsageError for no bands, for band names that are not one per band, and for what cannot name it (`name_fault`).
     """
 
     name: str
@@ -47,11 +53,8 @@ class Modality:
     band_names: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
-        if not self.name or re.search(r"[\s./+]", self.name):
-            raise UsageError(
-                f"{self.name!r} cannot name a modality: it must not be empty, nor hold a dot, a slash, a plus or a blank; "
-                "use '_' instead."
-            )
+        if fault := name_fault(self.name):
+            raise UsageError(f"{fault}.")
         if self.band_names and len(self.band_names) != self.bands:
             raise UsageError(
                 f"modality '{self.name}' has {self.bands} bands and {len(self.band_names)} band names; give one per band or none."

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from mamol.config import MixtureConfig, RouterConfig, Section
 from mamol.errors import ConfigError
+from mamol.modality import name_fault
 from mamol.model.rules import refuse_mixing
 
 MOST_MODALITIES = 256
@@ -49,8 +50,8 @@ class AdapterSettings(Section):
 
 def refuse_name(name: str) -> None:
     """Raise ValueError for what cannot name a modality."""
-    if not name.strip() or any(c in name for c in "./"):
-        raise ValueError(f"{name!r} cannot name a modality: it must not be empty, nor hold a dot or a slash")
+    if fault := name_fault(name):
+        raise ValueError(fault)
 
 
 def make_settings(given: Mapping[str, object]) -> AdapterSettings:

@@ -70,8 +70,8 @@ class InputShape:
     pixels: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        holder = nn.ModuleDict()  # of what belongs to one modality, by its name
-        if taken := [m.name for m in self.modalities if hasattr(holder, m.name)]:
+        reserved = dir(nn.ModuleDict())  # which holds, by its name, what belongs to a modality
+        if taken := [m.name for m in self.modalities if m.name in reserved]:
             raise UsageError(
                 f"'{taken[0]}' cannot name a modality of a network: torch keeps this name for itself; rename the modality, "
                 f"for example '{taken[0]}_1'."
