@@ -1,6 +1,8 @@
 """Whole or not at all."""
 
+import itertools
 import os
+from collections.abc import Callable, Container
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,18 @@ def test_the_folder_that_one_stands_in_is_filled(tmp_path: Path, monkeypatch: py
     assert [p.name for p in Path().iterdir()] == ["two"]
 
 
+def replace_but_for(failing: Container[int], error: BaseException) -> Callable[[Path, Path], None]:
+    """Return os.replace, but that its calls of these numbers, from 1, fail."""
+    calls, move = itertools.count(1), os.replace
+
+    def replace(source: Path, target: Path) -> None:
+        if next(calls) in failing:
+            raise error
+        move(source, target)
+
+    return replace
+
+
 @pytest.mark.parametrize("failing", [2, 4], ids=["while the old is put aside", "while the new is put in"])
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=["disk full", "Ctrl-C"])
 def test_a_folder_that_cannot_be_refilled_keeps_its_files(
@@ -61,21 +75,13 @@ def test_a_folder_that_cannot_be_refilled_keeps_its_files(
 ) -> None:
     for name in ("one", "two"):
         write_text(tmp_path / "f" / name, "old")
-    moves, move = 0, os.replace
-
-    def replace(source: Path, target: Path) -> None:
-        nonlocal moves
-        moves += 1
-        if moves == failing:
-            raise error
-        move(source, target)
 
     def refill() -> None:
         with atomic(tmp_path / "f", ours=("one", "two", "three")) as partial:
             partial.mkdir()
             for name in ("two", "three"):
                 (partial / name).write_text("new")
-            monkeypatch.setattr(os, "replace", replace)
+            monkeypatch.setattr(os, "replace", replace_but_for({failing}, error))
 
     with pytest.raises(WriteFailed if isinstance(error, OSError) else KeyboardInterrupt):
         refill()
@@ -86,19 +92,11 @@ def test_a_folder_that_cannot_be_refilled_keeps_its_files(
 def test_files_that_cannot_be_put_back_are_said_where_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("one", "two"):
         write_text(tmp_path / "f" / name, "old")
-    moves, move = 0, os.replace
-
-    def replace(source: Path, target: Path) -> None:
-        nonlocal moves
-        moves += 1
-        if moves > 1:
-            raise OSError(5, "Input/output error")
-        move(source, target)
 
     def refill() -> None:
         with atomic(tmp_path / "f", ours=("one", "two")) as partial:
             partial.mkdir()
-            monkeypatch.setattr(os, "replace", replace)
+            monkeypatch.setattr(os, "replace", replace_but_for(range(2, 99), OSError(5, "Input/output error")))
 
     with pytest.raises(WriteFailed, match=r"Input/output error.*old files are in .*\.f\."):
         refill()
