@@ -8,6 +8,7 @@ import numpy as np
 import pyogrio
 import pytest
 import shapely
+from rasterio.warp import transform as transform_points
 
 from mamol.data.area import Area, area_mask
 from mamol.data.dataset import Georeference
@@ -66,6 +67,19 @@ def test_a_tile_across_the_antimeridian(tmp_path: Path) -> None:
 def test_a_bow_tie_in_another_crs_is_burnt(tmp_path: Path) -> None:
     tie = shapely.Polygon([(6.3, 50.2), (6.7, 50.5), (6.7, 50.2), (6.3, 50.5)])
     assert (labels(save(tmp_path / "a.gpkg", tie)) == 0).any()
+
+
+@pytest.mark.parametrize("crs", [CRS, DEGREES])
+def test_of_a_polygon_with_a_spike_or_a_line_beside_it_only_the_polygon_is_burnt(tmp_path: Path, crs: str) -> None:
+    spike = shapely.Polygon([(0, 0), (20, 0), (20, 20), (11, 20), (50, 80), (11, 20), (0, 20)])
+    flat = shapely.Polygon([(60, 10), (90, 40), (60, 10)])
+    beside = shapely.GeometryCollection([shapely.box(30, 0, 50, 20), shapely.LineString([(100, 100), (200, 290)])])
+    left, top = COARSE.georeference.transform[2], COARSE.georeference.transform[5]
+    there = [shapely.transform(s, lambda p: (left, top) + (p + 0.3) * (100, -100)) for s in (spike, flat, beside)]
+    if crs == DEGREES:
+        there = [shapely.transform(s, lambda p: np.column_stack(transform_points(CRS, DEGREES, *p.T))) for s in there]
+    burnt = labels(save(tmp_path / "a.geojson", *there, crs=crs))
+    assert [(burnt == k).sum() for k in range(3)] == [400, 0, 400]
 
 
 def test_shapes_keep_their_places() -> None:

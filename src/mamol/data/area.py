@@ -22,7 +22,7 @@ import shapely
 from rasterio.features import rasterize
 
 from mamol.data.grid import Grid, Slices, said
-from mamol.data.vectors import bounds_in, onto_ground, read_layer
+from mamol.data.vectors import bounds_in, onto_ground, polygons_of, read_layer
 from mamol.errors import DataError, GridMismatch
 from mamol.files import must_exist
 
@@ -52,7 +52,7 @@ def read_area(path: Path | str, layer: str | None = None) -> Area:
     """
     found = read_layer(must_exist(Path(path), "area of interest"), layer, "--area-layer", ())
     shapes = found.shapes[~shapely.is_missing(found.shapes)]
-    polygons = _polygons(shapely.make_valid(shapes))
+    polygons = polygons_of(shapely.make_valid(shapes))
     if not polygons:
         kinds = sorted({s.geom_type for s in shapes}) or ["nothing"]
         raise DataError(f"{path} holds no polygon with an area, but {', '.join(kinds)}; an area of interest is polygons.")
@@ -93,19 +93,13 @@ def _in_pixels(area: Area, grid: Grid) -> shapely.Geometry:
         )
     there = onto_ground(np.array([area.polygons]), area.crs, grid, area.source)
     pixels = shapely.make_valid(shapely.transform(there, grid.pixels))
-    parts = _polygons(shapely.intersection(pixels, shapely.box(0, 0, grid.width, grid.height)))
+    parts = polygons_of(shapely.intersection(pixels, shapely.box(0, 0, grid.width, grid.height)))
     if not parts:
         raise GridMismatch(
             f"{area.source} covers {said(area.polygons.bounds)}, the tile {said(bounds_in(area.crs, grid))}: they do not "
             "overlap. Check the area and its CRS, or take another tile."
         )
     return shapely.MultiPolygon(parts)
-
-
-def _polygons(shapes: object) -> list[shapely.Polygon]:
-    """Return the polygons that shapes consist of; a border in common with a tile is a line, and left out."""
-    parts = shapely.get_parts(shapely.get_parts(shapes))
-    return [p for p in parts if p.geom_type == "Polygon" and p.area > 0]
 
 
 def _span(low: float, high: float, length: int) -> slice:

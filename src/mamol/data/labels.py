@@ -20,7 +20,7 @@ from mamol.data.grid import covers_same, placed
 from mamol.data.handles import is_there
 from mamol.data.raster import Grid, is_mat, open_raster, read_grid, read_mat
 from mamol.data.spec import ClassSpec, LabelSpec, SceneSpec, attribute_text
-from mamol.data.vectors import onto_ground, read_layer
+from mamol.data.vectors import only_polygons, onto_ground, read_layer
 from mamol.errors import ConfigError, DataError, FileMissing, GridMismatch, UnknownName, unknown
 
 MOST_NAMED = 20
@@ -192,7 +192,8 @@ def _burn(path: Path, spec: LabelSpec, grid: Grid, lookup: dict[float | str, int
     if strange := sorted({n for _, n in seen} - ignored - set(map(str, lookup))):
         raise _undeclared(strange, spec, path, [str(k) for k in lookup])
     wanted = [(s, n) for s, n in seen if n not in ignored]
-    there = onto_ground(np.array([s for s, _ in wanted], dtype=object), crs, grid, str(path))
+    given = np.array([s for s, _ in wanted], dtype=object)
+    there = only_polygons(onto_ground(given, crs, grid, str(path)), given)
     pairs = [(shape, lookup[name]) for shape, (_, name) in zip(there, wanted, strict=True) if not shape.is_empty]
     if not pairs:
         return np.full(grid.shape, UNLABELLED, dtype=np.int16)

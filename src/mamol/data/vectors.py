@@ -27,6 +27,9 @@ PIECES = 64
 """An edge is at most this part of the tile's extent long before it is reprojected: the error falls with its square."""
 RIM = 0.1
 """How far around the tile shapes are reprojected, as a part of its extent."""
+AREAL = 2
+"""The dimension of a shape that has an area."""
+POLYGONS = [shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON]
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,23 @@ def onto_ground(shapes: np.ndarray, crs: str, grid: Grid, source: str) -> np.nda
         ) from None
     there[~np.isfinite(shapely.bounds(there)).all(axis=1)] = shapely.Polygon()
     return there
+
+
+def polygons_of(shapes: np.ndarray | shapely.Geometry) -> list[shapely.Polygon]:
+    """Return the polygons that valid shapes consist of; a spike or a border in common with a tile is a line, and left out."""
+    parts = shapely.get_parts(shapely.get_parts(shapes))
+    return [p for p in parts if p.geom_type == "Polygon" and p.area > 0]
+
+
+def only_polygons(shapes: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """Return shapes (n,), of those that were `given` with an area the polygons alone, in their places.
+
+    Making a polygon valid and cutting it leave lines, which would be burnt as pixels of their own.
+    """
+    mixed = (shapely.get_dimensions(given) == AREAL) & ~np.isin(shapely.get_type_id(shapes), POLYGONS)
+    out = shapes.copy()
+    out[mixed] = [shapely.union_all(polygons_of(shapely.make_valid(shape))) for shape in shapes[mixed]]
+    return out
 
 
 def bounds_in(crs: str, grid: Grid) -> Bounds:
