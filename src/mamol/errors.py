@@ -11,6 +11,9 @@ import difflib
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
+MOST_NAMED = 20
+"""Names that an error lists, unless it says otherwise."""
+
 
 class MamolError(Exception):
     """Root of all errors raised on purpose."""
@@ -65,6 +68,12 @@ class OutputExists(UsageError):
 
 class WriteFailed(MamolError, OSError):
     """An output could not be written (disk full, no permission); nothing is left under the final name."""
+
+
+def some(names: Iterable[str], most: int = MOST_NAMED) -> str:
+    """Return names as one text; of many the first `most`, and how many more there are."""
+    listed = list(names)
+    return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")
 
 
 def unknown(what: str, name: str, known: Iterable[str], hint: str = "") -> UnknownName:

@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from mamol.errors import FileMissing, OutputExists, WriteFailed
+from mamol.errors import FileMissing, OutputExists, WriteFailed, some
 
 SHOWN = 5
 """Names of a folder's content that an error lists."""
@@ -43,10 +43,9 @@ def must_not_exist(path: Path, overwrite: bool | None = False, ours: Sequence[st
         raise OutputExists(f"{path} exists already; choose another name{choice}.")
     names = sorted(p.name for p in path.iterdir()) if path.is_dir() else []
     if strange := [n for n in names if not by_itself(n) and not any(fnmatchcase(n, o) for o in ours)]:
-        shown = ", ".join(strange[:SHOWN]) + (f" and {len(strange) - SHOWN} more" if len(strange) > SHOWN else "")
         only = f"it holds nothing but {', '.join(ours)}" if ours else "it is empty"
         raise OutputExists(
-            f"{path} holds {shown}, which would be lost: a folder is replaced only if {only}. "
+            f"{path} holds {some(strange, SHOWN)}, which would be lost: a folder is replaced only if {only}. "
             "Choose another name, or move the rest away."
         )
 

@@ -29,7 +29,9 @@ Slices = tuple[slice, slice]
 Bounds = tuple[float, float, float, float]
 RIM_PX = 2
 NEARLY_WHOLE = 0.05
+"""How far from a whole number a grid pixel's span may be, in a raster's pixels, and be taken as whole."""
 NEARLY_THERE_PX = 0.1
+"""How far apart, in pixels, rasters with CRSs may lie and still cover the same."""
 NO_WAY = (RasterioError, CRSError, CPLE_BaseError)
 """What rasterio raises where PROJ knows no way from one CRS to another; GDAL's own error is not a RasterioError."""
 

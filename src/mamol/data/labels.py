@@ -21,9 +21,8 @@ from mamol.data.handles import is_there
 from mamol.data.raster import Grid, is_mat, open_raster, read_grid, read_mat
 from mamol.data.spec import ClassSpec, LabelSpec, SceneSpec, attribute_text
 from mamol.data.vectors import only_polygons, onto_ground, read_layer
-from mamol.errors import ConfigError, DataError, FileMissing, GridMismatch, UnknownName, unknown
+from mamol.errors import ConfigError, DataError, FileMissing, GridMismatch, UnknownName, some, unknown
 
-MOST_NAMED = 20
 VECTORS = {".gpkg", ".shp", ".geojson", ".json", ".fgb"}
 TRAIN, TEST = 1, 3
 NO_PART = (0.0,)
@@ -150,7 +149,7 @@ def _to_classes(values: np.ndarray, spec: LabelSpec, lookup: dict[float | str, i
     if strange:
         one = len(strange) == 1
         raise DataError(
-            f"the labels {path} hold the value{'' if one else 's'} {_some(strange)}, which {'is' if one else 'are'} none of the "
+            f"the labels {path} hold the value{'' if one else 's'} {some(strange)}, which {'is' if one else 'are'} none of the "
             f"classes ({', '.join(f'{v:g}' for v in lookup if isinstance(v, float))}) and not in ignore = "
             f"[{', '.join(f'{v:g}' for v in ignored)}]. List them in [[classes]], or in ignore = of [labels] to leave them out."
         )
@@ -204,14 +203,8 @@ def _burn(path: Path, spec: LabelSpec, grid: Grid, lookup: dict[float | str, int
 def _undeclared(names: list[str], spec: LabelSpec, path: Path, known: list[str]) -> UnknownName:
     """Build the error for classes of polygons that scene.toml does not list."""
     where = f"in field '{spec.field}' of {path.name}"
-    left_out = _some([json.dumps(n, ensure_ascii=False) for n in names])
+    left_out = some([json.dumps(n, ensure_ascii=False) for n in names])
     advice = f"List them in [[classes]], or leave their polygons out with ignore = [{left_out}] in [labels]."
     if len(names) == 1:
         return unknown(f"class {where}", names[0], known, advice)
-    return UnknownName(f"unknown classes {where}: {_some([repr(n) for n in names])}; known: {', '.join(sorted(known))}. {advice}")
-
-
-def _some(names: list[str]) -> str:
-    """Return a list of names as one text; of a long one its beginning."""
-    rest = [f"and {len(names) - MOST_NAMED} more"] if len(names) > MOST_NAMED else []
-    return ", ".join(names[:MOST_NAMED] + rest)
+    return UnknownName(f"unknown classes {where}: {some([repr(n) for n in names])}; known: {', '.join(sorted(known))}. {advice}")

@@ -21,17 +21,16 @@ import glob
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from textwrap import shorten
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from mamol.data.handles import ARCHIVE, is_remote, resolve
-from mamol.errors import ConfigError, DataError, FileMissing, UsageError
+from mamol.errors import ConfigError, DataError, FileMissing, UsageError, some
 from mamol.files import must_exist
 
 Resampling = Literal["nearest", "bilinear", "cubic", "average", "mode", "min", "max", "med", "mean_std"]
@@ -260,8 +259,8 @@ class SceneSpec(Part):
         ):
             if wrong:
                 raise UsageError(
-                    f"{path} has {said} for the tile{'s' if len(wrong) > 1 else ''} {_some(wrong)}; it names {_some(times)}. "
-                    "Write one line for each tile."
+                    f"{path} has {said} for the tile{'s' if len(wrong) > 1 else ''} {some(map(repr, wrong))}; it names "
+                    f"{some(map(repr, times))}. Write one line for each tile."
                 )
         return dict(pairs)
 
@@ -281,8 +280,3 @@ class SceneSpec(Part):
         if not names:
             raise FileMissing(f"no file matches {self.folder / pattern} for any tile; check tiles and path in scene.toml.")
         return names
-
-
-def _some(names: Iterable[str]) -> str:
-    """Return names as one text, of many the first ones."""
-    return shorten(", ".join(map(repr, names)), 300, placeholder=" ...")
