@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import rasterio
@@ -37,9 +37,9 @@ def within_reach(masks: list[np.ndarray], dataset: Scene, patch_px: int) -> list
     return out
 
 
-def tile_grids(scene: Scene) -> list[Grid]:
+def tile_grids(scene: Scene) -> tuple[Grid, ...]:
     """Return the grid of every tile."""
-    return [Grid(t.labels.shape[0], t.labels.shape[1], t.georeference) for t in scene.tiles]
+    return tuple(Grid(t.labels.shape[0], t.labels.shape[1], t.georeference) for t in scene.tiles)
 
 
 def _widened(mask: np.ndarray, patch_px: int) -> np.ndarray:
@@ -51,7 +51,8 @@ def _wider(part: Slices, by: int, grid: Grid) -> Slices:
     return rows, columns
 
 
-def shared_ground(grids: Sequence[Grid]) -> list[tuple[int, int]]:
+@lru_cache(maxsize=8)
+def shared_ground(grids: tuple[Grid, ...]) -> tuple[tuple[int, int], ...]:
     """List the pairs (i, j), i < j, of grids with a CRS whose bounds share ground; those that only touch do not.
 
     Bounds are compared in the CRS of both, or in longitude and latitude where that differs: a few pairs too many then. A CRS
@@ -68,7 +69,7 @@ def shared_ground(grids: Sequence[Grid]) -> list[tuple[int, int]]:
     if len(kinds) > 1:
         degrees = _pairs(np.array([_in_degrees(g) for g in grids]))
         found += [(i, j) for i, j in degrees if not same_crs(grids[i].georeference.crs, grids[j].georeference.crs)]
-    return sorted(found)
+    return tuple(sorted(found))
 
 
 def _in_degrees(grid: Grid) -> Bounds:

@@ -167,9 +167,12 @@ class Feed:
 
         roles = window(self.roles[piece], TEST)
         label = torch.where(roles == role, window(self.labels[piece], UNLABELLED), UNLABELLED)[None]
-        seen = roles != TEST if test_hidden else torch.tensor(True)
-        cut_values = {m: window(v, 0.0) * seen for m, v in values.items()}
-        return Draw(cut_values, {m: window(a, False) & seen for m, a in available.items()}, label)
+        cut_values = {m: window(v, 0.0) for m, v in values.items()}
+        there = {m: window(a, False) for m, a in available.items()}
+        if test_hidden:
+            seen = roles != TEST
+            cut_values, there = {m: v * seen for m, v in cut_values.items()}, {m: a & seen for m, a in there.items()}
+        return Draw(cut_values, there, label)
 
     def held_out_places(self, role: int = VAL) -> np.ndarray:
         """List the labelled places of `role`: rows (piece, row, column), or (0, sample, 0); raises DataError if none."""
