@@ -5,7 +5,7 @@
     python benchmarks/study.py mfeat/lora --seed 0 --again         train it once more and print both beside each other
     python benchmarks/study.py mfeat/ablations --seed 0            every ablation of MaMOL on a set
     python benchmarks/study.py idtrees/lora --protocol pixel       also unseen, degraded, rate-0.5 (trained at that rate), ...
-    python benchmarks/study.py mfeat/mamol --seed 0 --validate     print the validation score only, write no record
+    python benchmarks/study.py mfeat/mamol --seed 0 --validate     the score on validation only: a trial (study_trials.py)
     python benchmarks/study.py mfeat/mamol --validate --set train.distill=0.5
 
 Several processes may run the same command side by side, one a core: each takes the next cell that no other has.
@@ -28,6 +28,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 from study_cells import HERE, PROTOCOLS, Cell, cells, config_of, one_network, read_method, read_set
+from study_trials import trial_path, write_trial
 
 from mamol.api import TrainOptions, pretrain_backbone, train_model
 from mamol.baselines.combined import Ensemble, PerPattern, hidden
@@ -129,16 +130,22 @@ def trained_config(cell: Cell, dataset: Dataset, kind: str, overrides: list[str]
     return config.model_copy(update={"backbone": config.backbone.model_copy(update={"path": str(folder)})})
 
 
-def validate_cell(cell: Cell, overrides: list[str]) -> None:
-    """Train one network and print its validation score; the test part is not looked at."""
+def validate_cell(cell: Cell, overrides: list[str], again: bool) -> None:
+    """Train one network, print its validation score and keep it as a trial; the test part is not looked at."""
     if not one_network(cell.method):
         raise UsageError(f"'{cell.method}' is not one network with a validation score; --validate is for those that are.")
+    kept = trial_path(cell, overrides)
+    if kept.exists() and not again:
+        print(f"{kept.name} is there; --again runs it once more", flush=True)
+        return
     own = read_set(cell.set_name)
     dataset, kind = load_dataset(own["dataset"]), str(own["split"])
     config, name = trained_config(cell, dataset, kind, overrides), " ".join(["validate", cell.stem, *overrides])
     _, about = train_one(cell, dataset, config, kind, name)
     shutil.rmtree(in_work(name))
     training = about["training"]
+    if not kept.exists():
+        write_trial(cell, overrides, training)
     print(
         f"{cell.set_name}/{cell.method} {cell.seed} {' '.join(overrides)}: {training['best_score']:.2f} at "
         f"{training['best_step']}, {training['seconds']} s",
@@ -219,7 +226,7 @@ def locked(name: str, wait: bool) -> FileLock:
 def take(cell: Cell, options: argparse.Namespace) -> None:
     """Do with one cell what the command line says."""
     if options.validate:
-        validate_cell(cell, options.overrides)
+        validate_cell(cell, options.overrides, options.again)
     elif options.again and cell.record.exists():
         run_again(cell)
     elif not options.again and not cell.record.exists():
@@ -235,7 +242,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, action="append", help="may be repeated; default: 0 to 4")
     parser.add_argument("--protocol", default="patterns", choices=PROTOCOLS)
     parser.add_argument("--again", action="store_true", help="run cells that have a record once more and print both")
-    parser.add_argument("--validate", action="store_true", help="print the validation score, write no record")
+    parser.add_argument("--validate", action="store_true", help="score on validation only, a trial")
     parser.add_argument("--set", action="append", default=[], dest="overrides", help="section.key=value, with --validate only")
     options = parser.parse_args()
     if options.overrides and not options.validate:

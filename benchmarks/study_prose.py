@@ -1,8 +1,8 @@
-"""Figures in the prose of docs/study.md, from the study's records.
+"""Figures in the prose of docs/study.md and decision 005, from the study's records.
 
 A figure stands between `<!-- value SET METHOD KEY -->` and `<!-- end -->`; KEY is mean_oa, mean_aa, worst_oa,
 training.best_score (on the validation part), ... With two methods joined by two hyphens ("mamol--lora") it is their paired
-difference. Elsewhere docs/study.md may hold no number with a decimal point, but for tables, code and links.
+difference. Elsewhere these two (table.STRICT) may hold no number with a decimal point, but for tables, code and links.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ VALUE = re.compile(r"<!-- value (\S+) (\S+) (\S+) -->(.*?)<!-- end -->", re.DOTA
 SPARED = (
     r"<!-- table .*?<!-- end table -->", VALUE.pattern, r"```.*?```", r"`[^`]*`", r"\]\([^)]*\)", r"\b\d{4}\.\d{5}\b",
 )  # fmt: skip
-"""Where docs/study.md may hold numbers with a decimal point: from records, in code, in links, names of papers."""
+"""Where they may hold numbers with a decimal point: from records, in code, in links, names of papers."""
 
 
 def value(study: Study, name: str, method: str, key: str) -> str:
@@ -23,7 +23,7 @@ def value(study: Study, name: str, method: str, key: str) -> str:
     ours, _, theirs = method.partition("--")
     runs = study.get((name, ours, "patterns"), {})
     if not runs or (theirs and difference(study, name, ours, theirs, key) is None):
-        raise SystemExit(f"docs/study.md names {name} {method} {key}; there is no record of it.")
+        raise SystemExit(f"a document names {name} {method} {key}; there is no record of it.")
     return signed(difference(study, name, ours, theirs, key)) if theirs else shown([measure(r, key) for r in runs.values()])
 
 

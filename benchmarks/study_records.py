@@ -15,8 +15,8 @@ from mamol.evaluate.interval import Interval, group_interval, mean_interval, pai
 from mamol.evaluate.report import pattern_name
 
 SETS = (
-    "worldcereal-canada", "worldcereal-canada-long", "worldcereal-galileo", "mfeat", "idtrees", "bigearthnet-s1s2",
-    "fashion-products", "embedded",
+    "worldcereal-canada", "worldcereal-canada-long", "worldcereal-galileo", "worldcereal-galileo-long", "mfeat", "idtrees",
+    "bigearthnet-s1s2", "fashion-products", "embedded",
 )  # fmt: skip
 PARADIGMS = (
     "mamol", "mamol-paper", "lora", "lora+modality", "per-pattern", "dense", "top-k", "switch", "expert-choice", "soft-moe",

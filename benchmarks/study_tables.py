@@ -19,6 +19,7 @@ from study_records import (
     signed,
     trained_weights,
 )
+from study_trials import trials_table
 
 
 def main_table(study: Study) -> str:
@@ -166,4 +167,5 @@ STUDY_TABLES: dict[str, Callable[[Study], str]] = {
     "study_verdict": verdict_table,
     "study_bars": bars_table,
     "study_ground": ground_table,
+    "study_trials": trials_table,
 } | CONDITION_TABLES

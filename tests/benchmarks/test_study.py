@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import study
 import study_cells
+import study_trials
 from study_cells import Cell
 
 from made import made_scene, tiny_config
@@ -32,6 +33,7 @@ def grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     monkeypatch.setattr(study, "load_dataset", lambda name: made_scene())
     monkeypatch.setattr(study, "WORK", tmp_path / "work")
     monkeypatch.setattr(study_cells, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(study_trials, "TRIALS", tmp_path / "results" / "trials")
     monkeypatch.setattr(study, "HERE", tmp_path / "here")
     (tmp_path / "results").mkdir()
 
@@ -100,9 +102,20 @@ def test_a_cell_is_run_by_one_process(grid: Grid, tmp_path: Path) -> None:
     assert "mean_oa" in grid("embedded/lora")
 
 
-def test_validation_writes_no_record(grid: Grid, tmp_path: Path) -> None:
+def test_validation_leaves_a_trial(grid: Grid, tmp_path: Path) -> None:
     assert "embedded/lora 0 : " in grid("embedded/lora", "--validate")
-    assert list((tmp_path / "results").iterdir()) == []
+    (trial,) = (tmp_path / "results").rglob("*.json")
+    before = trial.read_bytes()
+    tree = json.loads(before)
+    assert trial == tmp_path / "results" / "trials" / "embedded--lora--patterns--0--as_it_is.json"
+    assert tree["command"] == "python benchmarks/study.py embedded/lora --seed 0 --validate"
+    assert tree["training"]["rows"][-1]["step"] == 4
+    assert "result" not in tree
+    assert "as_it_is.json is there" in grid("embedded/lora", "--validate")
+    assert "embedded/lora 0 : " in grid("embedded/lora", "--validate", "--again")
+    assert trial.read_bytes() == before
+    assert "experts.scale=8: " in grid("embedded/lora", "--validate", "--set", "experts.scale=8")
+    assert len(list((tmp_path / "results").rglob("*.json"))) == 2
     assert sorted(f.name for f in (tmp_path / "work").iterdir()) == ["backbones", "locks"]
     with pytest.raises(SystemExit, match="'ensemble' is not one network with a validation score"):
         grid("embedded/ensemble", "--validate")
