@@ -103,8 +103,9 @@ class Feed:
 
     def class_weight(self) -> Tensor:
         """Return one loss weight per class, (K,): frequency^-power, 1 on average over the training labels."""
-        labels = np.array([self.labels[p][r, c] if self.is_scene else self.labels[0][r] for p, r, c in self.train])
-        count = np.bincount(labels, minlength=self.classes).astype(np.float64)
+        by_piece = [self.train[self.train[:, 0] == i, 1:] for i in range(len(self.labels))]
+        labels = [a.numpy()[tuple(at.T) if self.is_scene else at[:, 0]] for a, at in zip(self.labels, by_piece, strict=True)]
+        count = np.bincount(np.concatenate(labels), minlength=self.classes).astype(np.float64)
         weight = np.where(count > 0, np.maximum(count, 1), np.inf) ** -self.config.train.class_balance
         return torch.from_numpy((weight * count.sum() / (weight * count).sum()).astype(np.float32))
 
