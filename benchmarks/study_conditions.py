@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from study_cells import HERE, ablated, about, names_of
-from study_records import KEYS, METHODS, SETS, Runs, Study, difference, mean_rates, seeds_of, shown, signed, trained_weights
+from study_records import KEYS, LEAST, METHODS, SETS, Runs, Study, difference, mean_rates, seeds_of, shown, signed, trained_weights
 
 from mamol.evaluate.interval import paired_interval
 from mamol.evaluate.metrics import calibration_floor
@@ -57,7 +57,10 @@ def _unseen(study: Study, name: str, method: str) -> str:
     held, seen = (study.get((name, method, p), {}) for p in ("unseen", "patterns"))
     seeds = sorted(set(held) & set(seen))
     means = [[_mean_oa(held[s], set(held[s]["held_out"])), _mean_oa(seen[s], set(held[s]["held_out"]))] for s in seeds]
-    return signed(paired_interval([m[0] for m in means], [m[1] for m in means])) if means else "-"
+    if not means:
+        return "-"
+    found = signed(paired_interval([m[0] for m in means], [m[1] for m in means]))
+    return found if len(means) < LEAST or len(seeds) == len(seen) else f"{found} {seeds_of(len(seeds))}"
 
 
 def _mean_oa(result: dict[str, Any], chosen: set[str]) -> float:

@@ -2,14 +2,14 @@
 
 A figure stands between `<!-- value SET METHOD KEY -->` and `<!-- end -->`; KEY is mean_oa, mean_aa, worst_oa,
 training.best_score (on the validation part), ... With two methods joined by two hyphens ("mamol--lora") it is their paired
-difference. Elsewhere these two (table.STRICT) may hold no number with a decimal point, but for tables, code and links.
+difference; with ":resampled" after KEY its interval is corrected for seeds that resample one data set. Elsewhere these two (table.STRICT) may hold no number with a decimal point, but for tables, code and links.
 """
 
 from __future__ import annotations
 
 import re
 
-from study_records import Study, difference, measure, shown, signed
+from study_records import TEST_PER_TRAIN, Study, difference, measure, shown, signed
 
 VALUE = re.compile(r"<!-- value (\S+) (\S+) (\S+) -->(.*?)<!-- end -->", re.DOTALL)
 SPARED = (
@@ -21,10 +21,12 @@ SPARED = (
 def value(study: Study, name: str, method: str, key: str) -> str:
     """Return a figure for prose: a method's, or the difference of "a--b"; raises SystemExit if there is no record."""
     ours, _, theirs = method.partition("--")
+    measured, _, corrected = key.partition(":")
     runs = study.get((name, ours, "patterns"), {})
-    if not runs or (theirs and difference(study, name, ours, theirs, key) is None):
+    found = difference(study, name, ours, theirs, measured, TEST_PER_TRAIN if corrected else 0.0) if theirs else None
+    if not runs or (theirs and found is None) or corrected not in ("", "resampled"):
         raise SystemExit(f"a document names {name} {method} {key}; there is no record of it.")
-    return signed(difference(study, name, ours, theirs, key)) if theirs else shown([measure(r, key) for r in runs.values()])
+    return signed(found) if theirs else shown([measure(r, measured) for r in runs.values()])
 
 
 def with_values(text: str, study: Study) -> str:

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from study_cells import HERE, PROTOCOLS, RESULTS, Cell, names_of
 
+from mamol.data.split import TEST_FOLDS, VAL_FOLDS
 from mamol.evaluate.interval import Interval, group_interval, mean_interval, paired_interval
 from mamol.evaluate.report import pattern_name
 
@@ -30,6 +31,8 @@ METHODS = (*PARADIGMS, *OTHERS)
 KEYS = ("mean_oa", "mean_aa", "worst_oa")
 SEEDS = 10
 """Seeds that a headline has; a grid has five."""
+TEST_PER_TRAIN = (1 / TEST_FOLDS) / ((1 - 1 / TEST_FOLDS) * (1 - 1 / VAL_FOLDS))
+"""Of a block split: samples tested on per sample trained on, what a correction for seeds that resample one data set asks."""
 LEAST = 3
 """Seeds that an interval needs, and a method that is named as the best of the others."""
 Runs = dict[int, dict[str, Any]]
@@ -54,11 +57,11 @@ def _result(path: Path) -> dict[str, Any]:
     return found
 
 
-def difference(study: Study, name: str, ours: str, theirs: str, key: str) -> Interval | None:
+def difference(study: Study, name: str, ours: str, theirs: str, key: str, test_per_train: float = 0.0) -> Interval | None:
     """Return the paired difference of two methods over the seeds that both have; None without any."""
     a, b = (study.get((name, m, "patterns"), {}) for m in (ours, theirs))
     seeds = sorted(set(a) & set(b))
-    return paired_interval(*([measure(runs[s], key) for s in seeds] for runs in (a, b))) if seeds else None
+    return paired_interval(*([measure(runs[s], key) for s in seeds] for runs in (a, b)), test_per_train) if seeds else None
 
 
 def measure(result: dict[str, Any], key: str) -> float:

@@ -53,12 +53,13 @@ def write_trial(cell: Cell, overrides: Sequence[str], training: dict[str, Any]) 
 
 
 def read_trials() -> dict[tuple[str, str, str], dict[int, float]]:
-    """Read every trial: (set, method, overrides joined by spaces) -> seed -> the best score on validation."""
+    """Read every trial of the protocol `patterns`: (set, method, overrides joined by spaces) -> seed -> the best score on validation."""
     out: dict[tuple[str, str, str], dict[int, float]] = {}
     for path in sorted(TRIALS.glob("*.json")):
         tree = json.loads(path.read_text(encoding="utf-8"))
-        key = tree["set"], tree["method"], " ".join(tree["overrides"]) or AS_IT_IS
-        out.setdefault(key, {})[tree["seed"]] = tree["training"]["best_score"]
+        if tree["protocol"] == "patterns":
+            key = tree["set"], tree["method"], " ".join(tree["overrides"]) or AS_IT_IS
+            out.setdefault(key, {})[tree["seed"]] = tree["training"]["best_score"]
     return out
 
 

@@ -42,3 +42,15 @@ def test_over_ground_only_seeds_that_count_per_group() -> None:
     # Two more right of 40; a draw may miss the group that won, or hold nothing else.
     assert row.startswith("| mfeat | lora | 1 | +5.0 | - | 3 | [+0.0, +")
     assert "No record" in study_tables.ground_table({})
+
+
+def test_the_correction_is_shown_from_the_fifth_seed_on() -> None:
+    def runs(*values: float) -> dict[int, dict[str, float]]:
+        return {s: {"mean_oa": v, "mean_aa": 40.0, "worst_oa": 30.0} for s, v in enumerate(values)}
+
+    ours, lora, full = (51.0, 51.0, 52.0, 50.0, 51.0), (50.0,) * 5, (50.0,) * 4
+    study: Study = {("idtrees", m, "patterns"): runs(*v) for m, v in (("mamol", ours), ("lora", lora), ("full", full))}
+    rows = [r for r in study_tables.resampled_table(study).splitlines() if r.startswith("| idtrees")]
+    # 2.776 * sqrt(1/2) * sqrt(1/5) = 0.88, and with 1/5 + 5/12 1.54.
+    assert rows[0] == "| idtrees | lora | 5 | mean OA | +1.0 | [+0.1, +1.9] | [-0.5, +2.5] |"
+    assert {r.split(" | ")[1] for r in rows} == {"lora"}

@@ -41,6 +41,7 @@ def test_the_table_pairs_a_trial_with_the_cell_as_it_is_by_seed() -> None:
     for seed in (1, 2, 3):
         write_trial(Cell("mfeat", "lora", seed), ["train.lr=3e-4"], {"best_score": 50.0 + seed})
     assert "| mfeat | lora | `train.lr=3e-4` | 52.0 ± 2.5 | +10.0 (2 seeds) |" in trials_table(study)
+    write_trial(Cell("mfeat", "lora", 1, "unseen"), ["train.lr=3e-4"], {"best_score": 0.0})  # of other patterns: not beside them
     write_trial(Cell("mfeat", "lora", 3), [], {"best_score": 50.0})
     lines = trials_table(study).splitlines()
     assert "| mfeat | lora | `as it is` | 50.0 (1 seed) | - |" in lines

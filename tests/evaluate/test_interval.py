@@ -25,6 +25,14 @@ def test_pairs() -> None:
         paired_interval([1], [1, 2])
 
 
+def test_seeds_that_resample_one_data_set_say_less() -> None:
+    ours, theirs = [3.0, 5.0, 8.0, 4.0], [2.0, 4.0, 6.0, 5.0]  # differences 1, 1, 2, -1: s^2 = 19 / 12
+    plain, wider = paired_interval(ours, theirs), paired_interval(ours, theirs, test_per_train=0.5)
+    half = stats.t.ppf(0.975, 3) * np.sqrt(19 / 12 * (1 / 4 + 1 / 2))
+    assert (wider.low, wider.high) == pytest.approx((0.75 - half, 0.75 + half))
+    assert (wider.high - wider.low) / (plain.high - plain.low) == pytest.approx(3**0.5)
+
+
 def test_groups_are_drawn_whole() -> None:
     won = (np.random.default_rng(0).random(20) < 0.6).astype(int)
     run = {"id": list(range(20)), "n": [50] * 20, "gain": (50 * won).tolist()}
