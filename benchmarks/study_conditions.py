@@ -7,7 +7,20 @@ from collections.abc import Callable
 from typing import Any
 
 from study_cells import HERE, ablated, about, names_of
-from study_records import KEYS, LEAST, METHODS, SETS, Runs, Study, difference, mean_rates, seeds_of, shown, signed, trained_weights
+from study_records import (
+    KEYS,
+    LEAST,
+    METHODS,
+    SETS,
+    Runs,
+    Study,
+    difference,
+    mean_rates,
+    seeds_of,
+    shown,
+    signed,
+    trained_weights,
+)
 
 from mamol.evaluate.interval import paired_interval
 from mamol.evaluate.metrics import calibration_floor

@@ -53,7 +53,7 @@ def write_trial(cell: Cell, overrides: Sequence[str], training: dict[str, Any]) 
 
 
 def read_trials() -> dict[tuple[str, str, str], dict[int, float]]:
-    """Read every trial of the protocol `patterns`: (set, method, overrides joined by spaces) -> seed -> the best score on validation."""
+    """Read every trial of the protocol `patterns`: (set, method, overrides joined by spaces) -> seed -> its best score."""
     out: dict[tuple[str, str, str], dict[int, float]] = {}
     for path in sorted(TRIALS.glob("*.json")):
         tree = json.loads(path.read_text(encoding="utf-8"))
