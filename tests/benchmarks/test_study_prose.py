@@ -25,4 +25,6 @@ def test_figures_in_prose_come_from_records() -> None:
     assert ">+1.0 [-2.7, +4.7]<" in with_values(text.replace("worst_oa", "worst_oa:resampled"), study)
     with pytest.raises(SystemExit, match="worst_oa:other; there is no record"):
         with_values(text.replace("worst_oa", "worst_oa:other"), study)
+    study["idtrees", "lora", "patterns"] = {2: {"worst_oa": 47.5}}
+    assert ">+2.5 (1 seed)<" in with_values(text.replace("--lora", "--lora@idtrees"), study)
     assert loose_numbers(f"{text}, `1.5` of 2405.00361, and 7.3 more") == ["7.3"]
