@@ -2,8 +2,9 @@
 
 A figure stands between `<!-- value SET METHOD KEY -->` and `<!-- end -->`; KEY is mean_oa, mean_aa, worst_oa,
 training.best_score (on the validation part), ... With two methods joined by two hyphens ("mamol--lora") it is their paired
-difference, of which the second may be on another set ("mamol--mamol@worldcereal-galileo"); with ":resampled" after KEY its interval is corrected for seeds that resample one data set. Elsewhere these two
-(table.STRICT) may hold no number with a decimal point, but for tables, code and links.
+difference, of which the second may be on another set ("mamol--mamol@worldcereal-galileo"); with ":resampled" after KEY its
+interval is corrected for seeds that resample one data set. Elsewhere these two (table.STRICT) may hold no number with a
+decimal point, but for tables, code and links.
 """
 
 from __future__ import annotations
