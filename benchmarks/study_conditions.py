@@ -137,6 +137,7 @@ def faults_table(study: Study) -> str:
             steps = {m: _by_step(study[name, m, protocol]) for m in methods}
             counts = " | ".join(f"{m} {seeds_of(len(study[name, m, protocol]))}" for m in methods)
             out += [f"### {name}: {protocol}", "", f"| what | {counts} |", f"|---|{'---:|' * len(methods)}"]
+            out.append(f"| nothing wrong | {' | '.join(_undisturbed(study, name, m, protocol) for m in methods)} |")
             out += [f"| {what} | {' | '.join(steps[m][what] for m in methods)} |" for what in steps[methods[0]]] + [""]
     note = (
         "OA in percent with every other sensor there, mean over the sensors and the seeds; after the stroke: only the pixels in "
@@ -145,6 +146,13 @@ def faults_table(study: Study) -> str:
     return (
         "\n".join([*out, note]) if out else "No run has a record yet (`python benchmarks/study.py SET/mamol --protocol pixel`)."
     )
+
+
+def _undisturbed(study: Study, name: str, method: str, protocol: str) -> str:
+    """Return the mean OA with every sensor there, of the seeds that were disturbed."""
+    whole = study.get((name, method, "patterns"), {})
+    seeds = study[name, method, protocol]
+    return f"{sum(whole[s]['patterns'][0]['oa'] for s in seeds) / len(seeds):.1f}" if seeds.keys() <= whole.keys() else "-"
 
 
 def _by_step(runs: Runs) -> dict[str, str]:

@@ -54,3 +54,18 @@ def test_the_correction_is_shown_from_the_fifth_seed_on() -> None:
     # 2.776 * sqrt(1/2) * sqrt(1/5) = 0.88, and with 1/5 + 5/12 1.54.
     assert rows[0] == "| idtrees | lora | 5 | mean OA | +1.0 | [+0.1, +1.9] | [-0.5, +2.5] |"
     assert {r.split(" | ")[1] for r in rows} == {"lora"}
+
+
+def test_holes_are_held_against_nothing_wrong_on_the_same_seeds() -> None:
+    rows = [{"kind": "noise", "step": 1, "n": 5, "n_hidden": 0, "oa": 50.0, "oa_hidden": None}]
+    study: Study = made_study() | {
+        ("mfeat", "mamol", "degraded"): {1: {"rows": rows}},
+        ("mfeat", "lora", "degraded"): {7: {"rows": rows}},
+    }
+    lines = study_conditions.faults_table(study).splitlines()
+    assert lines[2:6] == [
+        "| what | mamol (1 seed) | lora (1 seed) |",
+        "|---|---:|---:|",
+        "| nothing wrong | 80.0 | - |",
+        "| noise 1 | 50.0 | 50.0 |",
+    ]
