@@ -97,14 +97,18 @@ class Feed:
             out.append(np.stack([np.full_like(rows, i), rows, columns], axis=1))
         return np.concatenate(out)
 
+    def _by_piece(self, places: np.ndarray) -> list[np.ndarray]:
+        """Return rows (row, column) of each piece from places, which go by piece."""
+        return np.split(places[:, 1:], np.searchsorted(places[:, 0], np.arange(1, len(self.labels))))
+
     def available_hashes(self) -> dict[str, str]:
         """Return what says, modality by modality, where in the data it is available."""
         return {m: table_hash(np.concatenate([a[m].numpy().ravel() for _, a, *_ in self.pieces]))[:16] for m in self.order}
 
     def class_weight(self) -> Tensor:
         """Return one loss weight per class, (K,): frequency^-power, 1 on average over the training labels."""
-        by_piece = [self.train[self.train[:, 0] == i, 1:] for i in range(len(self.labels))]
-        labels = [a.numpy()[tuple(at.T) if self.is_scene else at[:, 0]] for a, at in zip(self.labels, by_piece, strict=True)]
+        by_piece = zip(self.labels, self._by_piece(self.train), strict=True)
+        labels = [a.numpy()[tuple(at.T) if self.is_scene else at[:, 0]] for a, at in by_piece]
         count = np.bincount(np.concatenate(labels), minlength=self.classes).astype(np.float64)
         weight = np.where(count > 0, np.maximum(count, 1), np.inf) ** -self.config.train.class_balance
         return torch.from_numpy((weight * count.sum() / (weight * count).sum()).astype(np.float32))
@@ -200,10 +204,9 @@ class Feed:
         if self.config.model.task == "centre":
             return [(int(i), int(r) - side // 2, int(c) - side // 2) for i, r, c in places]
         corners = []
-        inside = np.split(places[:, 1:], np.searchsorted(places[:, 0], np.arange(1, len(self.labels))))  # they go by piece
-        for i, label in enumerate(self.labels):
+        for i, (label, inside) in enumerate(zip(self.labels, self._by_piece(places), strict=True)):
             wanted = np.zeros(label.shape, dtype=bool)
-            wanted[tuple(inside[i].T)] = True
+            wanted[tuple(inside.T)] = True
             grid = [(y, x) for y in starts(label.shape[0], side, side) for x in starts(label.shape[1], side, side)]
             corners += [(i, y, x) for y, x in grid if wanted[y : y + side, x : x + side].any()]
         return corners
