@@ -178,8 +178,8 @@ def resampled_table(study: Study) -> str:
             shown_as = " | ".join(f"[{d.low:+.1f}, {d.high:+.1f}]" for d in (plain, corrected))
             rows.append(f"| {name} | {method} | {plain.n} | {COLUMN[key]} | {plain.mean:+.1f} | {shown_as} |")
     note = (
-        "Points. From the fifth seed on a seed draws another partition of the same samples; its test part is up to nine tenths "
-        "that of an earlier seed, so ten seeds are not ten independent looks. Corrected: Student's interval with 1/n + "
+        "Points. From the fifth seed on a seed draws another partition of the same samples; its test part shares up to 84 % "
+        "with that of an earlier seed, so ten seeds are not ten independent looks. Corrected: Student's interval with 1/n + "
         f"{TEST_PER_TRAIN:.2f} in place of 1/n, samples tested on per sample trained on (Nadeau and Bengio, 2003)."
     )
     return "\n".join([*rows, "", note])
