@@ -70,10 +70,10 @@ def _unseen(study: Study, name: str, method: str) -> str:
     held, seen = (study.get((name, method, p), {}) for p in ("unseen", "patterns"))
     seeds = sorted(set(held) & set(seen))
     means = [[_mean_oa(held[s], set(held[s]["held_out"])), _mean_oa(seen[s], set(held[s]["held_out"]))] for s in seeds]
-    if not means:
+    if not seeds:
         return "-"
     found = signed(paired_interval([m[0] for m in means], [m[1] for m in means]))
-    return found if len(means) < LEAST or len(seeds) == len(seen) else f"{found} {seeds_of(len(seeds))}"
+    return found if len(seeds) < LEAST or len(seeds) == len(seen) else f"{found} {seeds_of(len(seeds))}"
 
 
 def _mean_oa(result: dict[str, Any], chosen: set[str]) -> float:

@@ -129,7 +129,7 @@ def bars_table(study: Study) -> str:
     for name in SETS:
         for key in ("mean_oa", "worst_oa") if (name, "mamol", "patterns") in study else ():
             cells = [signed(difference(study, name, "mamol", m, key)) for m in RIVALS.values()]
-            rows.append(f"| {name} | {key.replace('_oa', ' OA')} | {' | '.join(cells)} | {_best_other(study, name, key)} |")
+            rows.append(f"| {name} | {COLUMN[key]} | {' | '.join(cells)} | {_best_other(study, name, key)} |")
     note = (
         "MaMOL minus each, points, paired by seed, with the 95 % interval. The best other paradigm is the one that MaMOL has the "
         "least over, of those with three shared seeds or more: the best of many is partly the luckiest."
