@@ -34,6 +34,8 @@ CAPTIONS = {
 }
 LEAST = 3
 """Methods that a set needs to be drawn."""
+FAR = -12.0
+"""What is further below MaMOL stands at this height with an arrow down, beside its value."""
 
 
 def pictures(study: Study) -> dict[str, tuple[str, str]]:
@@ -131,32 +133,39 @@ def heat_map(study: Study, name: str) -> Figure:
 
 
 def cost(study: Study, name: str) -> Figure:
-    """Draw mean OA over the weights that train, and over multiply-adds where every record counts them."""
+    """Draw mean OA over the weights that train, and over the multiply-adds of what was counted; a ring is MaMOL folded."""
     points = _points(study, name)
-    titles = ["weights that train", "multiply-adds, a batch of mixed patterns"][: 2 if all(p[1] for p in points.values()) else 1]
-    figure = Figure(figsize=(5.8 * len(titles), 1.6 + 0.19 * len(points)), layout="constrained")
-    axes = figure.subplots(1, len(titles), squeeze=False)[0]
-    order = sorted(points, key=lambda m: points[m][2])
-    heights = spread([points[m][2] for m in order])
-    for i, (axis, title) in enumerate(zip(axes, titles, strict=True)):
+    titles = ["weights that train", "multiply-adds, a batch of mixed patterns"]
+    figure = Figure(figsize=(5.8 * len(titles), max(3.2, 1.6 + 0.19 * len(points))), layout="constrained")
+    for i, (axis, title) in enumerate(zip(figure.subplots(1, len(titles)), titles, strict=True)):
+        order = sorted((m for m in points if points[m][i]), key=lambda m: points[m][2])
+        shown = {m: max(points[m][2], FAR) for m in order}
+        heights = spread(list(shown.values()))
         for method, height in zip(order, heights, strict=True):
-            ink, at = "#c53030" if method == "mamol" else "#2b6cb0", (points[method][i], points[method][2])
-            axis.plot(*at, "o", color=ink, markersize=5)
-            line = {"arrowstyle": "-", "color": "#cbd5e0", "linewidth": 0.6}
+            ink, at = "#c53030" if method == "mamol" else "#2b6cb0", (points[method][i], shown[method])
+            axis.plot(*at, "o" if shown[method] == points[method][2] else "v", color=ink, markersize=5)
+            line = {"arrowstyle": "-", "color": "#cbd5e0", "linewidth": 0.6, "relpos": (0, 0.5), "shrinkA": 1}
+            label = method if method == "mamol" else f"{points[method][2]:+.1f}  {method}"
             beside = ("axes fraction", "data")
             axis.annotate(
-                method, at, (1.05, height), textcoords=beside, fontsize=7, va="center", color=ink, arrowprops=line, zorder=0
+                label, at, (1.05, height), textcoords=beside, fontsize=7, va="center", color=ink, arrowprops=line, zorder=0
             )
         axis.set_xscale("log")
-        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+        axis.xaxis.set_major_locator(LogLocator(subs=_ticks([points[m][i] for m in order])))
         axis.xaxis.set_major_formatter(EngFormatter(sep=""))
         axis.xaxis.set_minor_locator(NullLocator())
         axis.set_ylim(heights[0] - 0.5, heights[-1] + 0.5)
         axis.set_xlabel(title)
         axis.set_ylabel("mean OA minus MaMOL's")
         axis.grid(alpha=0.3)
+    axis.plot(multiply_adds(name, "head"), 0.0, "o", color="#c53030", markersize=8, fillstyle="none")
     figure.suptitle(name, fontsize=9)
     return figure
+
+
+def _ticks(values: Sequence[int]) -> tuple[float, ...]:
+    """Return where a decade has ticks: the fewer, the more decades there are, so that their labels do not overlap."""
+    return (1, 2, 3, 5) if max(values) < 10 * min(values) else (1, 3)
 
 
 def spread(values: Sequence[float]) -> list[float]:

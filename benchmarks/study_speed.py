@@ -8,6 +8,8 @@ sample) and a forward pass of a batch of mixed patterns and of one pattern. A ra
 method's time over LoRA's in the same round, with a 95 % bootstrap interval. Multiply-adds are those of one sample (or one
 pixel of a scene) with every sensor there in a batch of mixed patterns, so with experts beside the frozen layers; folded for a
 known pattern, whatever a router that sees the pattern alone chose, they are those of the backbone without experts (`head`).
+Of an ensemble they are those of all its networks, of networks for one pattern those of the one for every sensor; what fills in
+is not counted.
 The records are benchmarks/speed/study/cpu.json and multiply-adds.json.
 """
 
@@ -16,7 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -29,7 +31,8 @@ from mamol.data.dataset import Dataset, modality_names
 from mamol.data.split import make_split
 from mamol.evaluate.record import environment
 from mamol.files import write_json
-from mamol.train.feed import Draw
+from mamol.model.tokens import anywhere
+from mamol.train.feed import Draw, Feed
 from mamol.train.losses import batch_loss
 from mamol.train.prepare import prepare
 
@@ -70,18 +73,29 @@ def networks() -> list[str]:
     return [m for m in names_of("methods") if not {"baseline", "networks"} & read_method(m).keys()]
 
 
-def count(set_name: str) -> dict[str, int]:
-    """Return the multiply-adds of every method on a set."""
+def complete(feed: Feed, size: int) -> Draw:
+    """Draw a batch whose samples have every sensor."""
+    drawn = feed.draw(0, 8 * size)
+    whole = torch.stack([anywhere(drawn.available[m]) for m in feed.order]).all(0).nonzero()[:size, 0]
+    return drawn.part(whole)
+
+
+def count(set_name: str, methods: Sequence[str] = ()) -> dict[str, int]:
+    """Return the multiply-adds of the methods that are networks, all or some, on a set."""
     dataset, out = load_dataset(read_set(set_name)["dataset"]), {}
-    for method in networks():
+    order = modality_names(dataset)
+    for method in methods or [m for m in names_of("methods") if "baseline" not in read_method(m)]:
         if fits(set_name, method, "patterns"):
-            config = config_of(Cell(set_name, method, 0), modality_names(dataset))
+            config = config_of(Cell(set_name, method, 0), order)
             split = make_split(dataset, read_set(set_name)["split"], 0, config.tokens.window_px)
             ready = prepare(dataset, split, config, 0)
-            draw = ready.feed.draw(0, 8)
-            with FlopCounterMode(display=False) as counter:  # with gradients, so that nothing folds
-                ready.model.eval()(draw.values, draw.available)
+            draw = complete(ready.feed, 8)
             places = draw.labels.numel() if ready.model.task == "dense" else len(draw)
+            alone = read_method(method).get("networks") == "ensemble"
+            with FlopCounterMode(display=False) as counter:  # with gradients, so that nothing folds
+                for pattern in [(m,) for m in order] if alone else [order]:
+                    part = draw.without(torch.tensor([[m not in pattern for m in order]]).expand(len(draw), -1), order)
+                    ready.model.eval()(part.values, part.available)
             out[method] = round(counter.get_total_flops() / 2 / places)
     return out
 
