@@ -25,7 +25,7 @@ from study_records import (
 from mamol.evaluate.interval import paired_interval
 from mamol.evaluate.metrics import calibration_floor
 
-TRUST = ("mamol", "more-vs-fewer", "distillation", "lora", "full", "networks", "forest", "boosted")
+TRUST = ("mamol", "more-vs-fewer", "distillation", "lora", "per-pattern", "full", "networks", "forest", "boosted")
 
 
 def trust_table(study: Study) -> str:

@@ -3,6 +3,7 @@
     heat map     OA per pattern (columns) and method (rows) against MaMOL on the same seeds, one picture a set
     cost         mean OA against MaMOL over the weights that train and over multiply-adds, one picture a set
     rates        OA over the test rate, a line for every rate of training, where the records have them
+    learning     the score on validation over the steps, every method minus MaMOL's
     experts      MaMOL's mean gates by pattern and layer, where the records have them
 
 A picture carries a hash of the figures that it was drawn from, so that table.py can tell a stale one without drawing it.
@@ -31,6 +32,7 @@ CAPTIONS = {
     "cost": "Mean OA against MaMOL over trained weights and multiply-adds",
     "experts": "Mean gates by pattern and layer",
     "rates": "OA over the missing rate",
+    "learning": "Score on validation over the training steps, minus MaMOL's",
 }
 LEAST = 3
 """Methods that a set needs to be drawn."""
@@ -41,7 +43,7 @@ FAR = -12.0
 def pictures(study: Study) -> dict[str, tuple[str, str]]:
     """Return what there is to draw: file name -> (kind, set)."""
     shown = [s for s in SETS if len(_methods(study, s)) >= LEAST]
-    needs = {"experts": _gates, "rates": mean_rates}
+    needs = {"experts": _gates, "rates": mean_rates, "learning": _learning}
     kinds = [(k, s) for s in shown for k in DRAW if k not in needs or needs[k](study, s)]
     return {f"study-{kind}-{s}.png": (kind, s) for kind, s in kinds}
 
@@ -80,6 +82,7 @@ def fingerprint(study: Study, kind: str, name: str) -> str:
         "cost": lambda: [_points(study, name)],
         "experts": lambda: [_gates(study, name)],
         "rates": lambda: [sorted(mean_rates(study, name).items())],
+        "learning": lambda: [_learning(study, name)],
     }[kind]()
     return hashlib.sha256(json.dumps([kind, methods, shown]).encode()).hexdigest()[:16]
 
@@ -107,6 +110,28 @@ def _gates(study: Study, name: str) -> dict[str, Any]:
         return {}
     means = {p: np.mean([r["patterns"][p] for r in runs], axis=0).round(4).tolist() for p in runs[0]["patterns"]}
     return {"experts": runs[0]["experts"], "patterns": means}
+
+
+def _learning(study: Study, name: str) -> dict[str, list[tuple[int, float]]]:
+    """Return (step, score on validation minus MaMOL's) of every network, mean over the seeds that it shares with MaMOL.
+
+    A line ends where the first of its runs, or of MaMOL's, stopped; {} where fewer than three have such rows.
+    """
+    scores = {
+        method: {
+            seed: {int(row["step"]): row["score"] for row in rows}
+            for seed, result in study[name, method, "patterns"].items()
+            if (rows := result.get("training", {}).get("rows"))
+        }
+        for method in _methods(study, name)
+    }
+    out = {}
+    for method, runs in scores.items():
+        pairs = [(own, scores["mamol"][seed]) for seed, own in runs.items() if seed in scores["mamol"]]
+        if len(pairs) >= LEAST:
+            steps = sorted(set.intersection(*(own.keys() & ours.keys() for own, ours in pairs)))
+            out[method] = [(step, round(float(np.mean([own[step] - ours[step] for own, ours in pairs])), 2)) for step in steps]
+    return out if len(out) >= LEAST else {}
 
 
 def experts(study: Study, name: str) -> Figure:
@@ -197,4 +222,28 @@ def rates(study: Study, name: str) -> Figure:
     return figure
 
 
-DRAW = {"patterns": heat_map, "cost": cost, "experts": experts, "rates": rates}
+NAMED = {"mamol": "#c53030", "lora": "#2b6cb0", "per-pattern": "#2f855a", "full": "#b7791f", "head": "#6b46c1"}
+"""Lines that have a colour and a name; the others, which are many and close, are grey."""
+
+
+def learning(study: Study, name: str) -> Figure:
+    """Draw how far behind or ahead of MaMOL every network is while they learn, on the validation part."""
+    found = _learning(study, name)
+    figure = Figure(figsize=(7, 3.6), layout="constrained")
+    axis = figure.subplots()
+    others = [m for m in found if m not in NAMED]
+    for method in [*others, *(m for m in NAMED if m in found)]:
+        steps, scores = zip(*found[method], strict=True)
+        label = method if method in NAMED else {others[0]: f"{len(others)} more"}.get(method)
+        width = 1.8 if method in NAMED else 0.7
+        axis.plot(steps, scores, "-", color=NAMED.get(method, "#a0aec0"), linewidth=width, label=label)
+    axis.set_ylim(max(axis.get_ylim()[0], FAR), None)
+    axis.set_xlabel("step")
+    axis.set_ylabel("(OA + AA) / 2 minus MaMOL's")
+    axis.set_title(f"{name}: score on validation, mean over patterns and seeds", fontsize=9)
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=7)
+    return figure
+
+
+DRAW = {"patterns": heat_map, "cost": cost, "experts": experts, "rates": rates, "learning": learning}

@@ -28,7 +28,8 @@ OTHERS = (
     "boosted-balanced", "forest-complete", "forest-per-pattern",
 )  # fmt: skip
 METHODS = (*PARADIGMS, *OTHERS)
-KEYS = ("mean_oa", "mean_aa", "worst_oa")
+COLUMN = {"mean_oa": "mean OA", "mean_aa": "mean AA", "worst_oa": "worst OA"}
+KEYS = tuple(COLUMN)
 SEEDS = 10
 """Seeds that a headline has; a grid has five."""
 TEST_PER_TRAIN = (1 / TEST_FOLDS) / ((1 - 1 / TEST_FOLDS) * (1 - 1 / VAL_FOLDS))

@@ -7,7 +7,9 @@ from itertools import product
 
 from study_cells import read_set
 from study_conditions import CONDITION_TABLES
+from study_ranks import ranks_table
 from study_records import (
+    COLUMN,
     KEYS,
     LEAST,
     METHODS,
@@ -25,8 +27,6 @@ from study_records import (
 from study_trials import trials_table
 
 from mamol.data.split import TEST_FOLDS
-
-COLUMN = {"mean_oa": "mean OA", "mean_aa": "mean AA", "worst_oa": "worst OA"}
 
 
 def main_table(study: Study) -> str:
@@ -190,6 +190,7 @@ STUDY_TABLES: dict[str, Callable[[Study], str]] = {
     "study_front": front_table,
     "study_verdict": verdict_table,
     "study_bars": bars_table,
+    "study_ranks": ranks_table,
     "study_ground": ground_table,
     "study_resampled": resampled_table,
     "study_trials": trials_table,
