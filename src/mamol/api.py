@@ -21,8 +21,8 @@ from mamol.data.area import Area, read_area
 from mamol.data.catalog import CATALOG, load_dataset, open_reader
 from mamol.data.dataset import UNLABELLED, Dataset, Scene, label_arrays
 from mamol.data.memory import MemoryReader
-from mamol.data.split import TEST, UNUSED, Split, labels_hash, make_split
-from mamol.errors import DataError, UsageError, unknown
+from mamol.data.split import TEST, UNUSED, Split, make_split, split_again
+from mamol.errors import UsageError, unknown
 from mamol.evaluate.activation import expert_activation
 from mamol.evaluate.score import score
 from mamol.files import must_not_exist, sha256_file
@@ -34,6 +34,7 @@ from mamol.mapping.tiles import map_tiles, touched_tiles
 from mamol.model.checkpoint import RunDocument, load_run, read_run
 from mamol.model.predictor import MamolPredictor
 from mamol.train import run as training
+from mamol.train.extend import prepare_extension
 from mamol.train.prepare import Prepared, prepare
 
 Progress = Callable[[str, int, int, str], None]
@@ -47,13 +48,19 @@ def silent(what: str, done: int, total: int, note: str) -> None:
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """How to train: `config` a TOML file, a shipped name or a Config; `overrides` "section.key=value"."""
+    """How to train: `config` a TOML file, a shipped name or a Config; `overrides` "section.key=value".
+
+    `extend` names the folder of a trained run whose data set has got new sensors: they are learnt beside what the run knows,
+    and what it says of data without them stays as it is, to the bit. Configuration (but for train.*), split and seed are the
+    run's own.
+    """
 
     config: Config | Path | str | None = None
     overrides: Sequence[str] = ()
     split: str = "block"
     seed: int = 0
     resume: bool = False
+    extend: Path | str | None = None
 
     def resolved(self) -> Config:
         """Return the whole configuration; raises ConfigError, UnknownName and FileMissing."""
@@ -78,15 +85,23 @@ def pretrain_backbone(
     dataset: Dataset | str | Path, out: str | Path, options: TrainOptions | None = None, progress: Progress = silent
 ) -> Path:
     """Pretrain a backbone without labels and write its folder; use it with backbone.path. Raises as `train_model`."""
+    if options is not None and options.extend is not None:
+        raise UsageError("a run is extended by train_model, not by a pretraining; leave extend out.")
     must_not_exist(Path(out), overwrite=None)
     training.pretrain_backbone(_prepare(dataset, options or TrainOptions()), Path(out), progress)
     return Path(out)
 
 
 def _prepare(dataset: Dataset | str | Path, options: TrainOptions) -> Prepared:
-    config = options.resolved()
     source = _source(dataset)
     data = load_dataset(dataset) if isinstance(dataset, str | Path) else dataset
+    if options.extend is not None:
+        if options.config is not None:
+            raise UsageError("a run that is extended keeps its configuration; leave config (--config) out, train.* may be set.")
+        if (options.split, options.seed) != (TrainOptions.split, TrainOptions.seed):
+            raise UsageError("a run that is extended keeps its split and its seed; leave both out.")
+        return prepare_extension(data, Path(options.extend), options.overrides, source)
+    config = options.resolved()
     split = make_split(data, options.split, options.seed, config.tokens.window_px)
     return prepare(data, split, config, options.seed, source)
 
@@ -151,19 +166,8 @@ def _test_data(document: RunDocument, dataset: Dataset | str | Path | None) -> t
         test = float(sum(int((r == TEST).sum()) for r in roles))
         overlap = {"patch_px": document.config.tokens.window_px, "test": test, "overlapping": 0.0, "percent": 0.0}
         return data, Split("all", int(document.split["seed"]), roles, overlap)
-    split = make_split(data, document.split["kind"], int(document.split["seed"]), document.config.tokens.window_px)
-    if split.hash() != document.split["hash"]:
-        raise DataError(
-            f"'{data.name}' is not what it was when the run was trained (its split has hash {split.hash()[:12]}, the run's "
-            f"has {document.split['hash'][:12]}), so test and training labels cannot be told apart. Give the old data, "
-            "train anew, or give the data another name to use all of them as a test."
-        )
-    if document.split.get("labels", found := labels_hash(data, split)) != found:  # runs of before lack it
-        raise DataError(
-            f"the training labels of '{data.name}' are not those that the run was trained with; its classes may have moved. Give "
-            "the old data, train anew, or give the data another name to use all of them as a test."
-        )
-    return data, split
+    advice = "Give the old data, train anew, or give the data another name to use all of them as a test."
+    return data, split_again(data, document.split, document.config.tokens.window_px, advice)
 
 
 @dataclass(frozen=True)

@@ -138,6 +138,11 @@ class MixtureConfig(Section):
         return shared + specific + [f"dynamic {i + 1}" for i in range(self.n_dynamic)] * self.has_dynamic
 
     @property
+    def later_rank(self) -> int:
+        """Return the rank of the expert of a modality that is added to a trained mixture."""
+        return self.specific_rank or self.shared_rank or 1
+
+    @property
     def has_dynamic(self) -> bool:
         """Tell whether there are experts that a router chooses."""
         return min(self.dynamic_rank, self.n_dynamic) > 0

@@ -357,3 +357,20 @@ def test_version_and_sample_sets(tmp_path: Path, mamol: Mamol) -> None:
     done = mamol("scene", "check", write_samples(made_samples(), tmp_path / "data"))
     assert done.code == 0
     assert "120 samples in 12 groups" in done.out
+
+
+def test_a_sensor_that_comes_later(home: Path, tmp_path: Path, mamol: Mamol, refused: Callable[..., None]) -> None:
+    text = (home / "scene" / "scene.toml").read_text(encoding="utf-8")
+    lidar = text[text.index("[modalities.lidar]") : text.index("[labels]")]
+    before = tmp_path / "before.toml"
+    before.write_text(text.replace(lidar, "").replace('path = "', f'path = "{home / "scene"}/'), encoding="utf-8")
+    old, new = tmp_path / "old", tmp_path / "new"
+    assert mamol("train", before, "--out", old, *TINY_SETTINGS).code == 0
+    refused(2, "no sensor that the run does not know already", "train", before, "--out", new, "--extend", old)
+    refused(1, "run folder not found", "train", home / "scene", "--out", new, "--extend", tmp_path / "none")
+    refused(2, "leave config (--config) out", "train", home / "scene", "--out", new, "--extend", old, "--config", "mamol-paper")
+    assert not new.exists()
+    assert mamol("train", home / "scene", "--out", new, "--extend", old, "--set", "train.steps=4").code == 0
+    assert mamol("map", old, before, "--out", tmp_path / "old.tif").code == 0
+    assert mamol("map", new, home / "scene", "--out", tmp_path / "new.tif", "--without", "lidar").code == 0
+    assert (tmp_path / "old.tif").read_bytes() == (tmp_path / "new.tif").read_bytes()

@@ -59,12 +59,12 @@ def test_folded_equals_low_rank_for_mixed_patterns(bank: ExpertBank) -> None:
     table = torch.rand(4, 3)
     index = torch.randint(0, 4, (3, 4))
     expected = frozen(x) + bank.low_rank(x, table[index])
-    torch.testing.assert_close(folded(frozen, bank, x, table, index), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(folded(frozen, [(bank, table)], x, index), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_one_pattern_is_one_frozen_product(bank: ExpertBank) -> None:
     frozen, x, gates = nn.Linear(5, 7), torch.randn(1, 4, 5), torch.rand(1, 3)
-    got = folded(frozen, bank, x, gates, torch.zeros(1, 4, dtype=torch.long))
+    got = folded(frozen, [(bank, gates)], x, torch.zeros(1, 4, dtype=torch.long))
     weight = frozen.weight + bank.weight_change(gates[0])
     assert torch.equal(got, nn.functional.linear(x, weight, frozen.bias))
 

@@ -13,7 +13,9 @@ from test_adapted import MASK, SENSORS, inputs, mixed
 
 from conftest import Trained, make_run
 from made import made_samples, made_scene
+from mamol.api import TrainOptions, train_model
 from mamol.config import DataConfig
+from mamol.data.dataset import lacking
 from mamol.data.normalize import Normalizer
 from mamol.data.split import make_split
 from mamol.errors import OutputExists, ShapeMismatch, UnknownName, UsageError
@@ -81,7 +83,16 @@ def test_the_page_normalises_spectra_as_mamol_does() -> None:
     np.testing.assert_allclose(found, normalizer.apply(spectra, "hsi"), atol=1e-4)
 
 
-@pytest.mark.parametrize("which", ["scene_run", "sample_run"])
+@pytest.fixture(scope="module")
+def extended_run(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A run that took on a sensor."""
+    folder, dataset = tmp_path_factory.mktemp("extended"), made_samples()
+    before = make_run(lacking(dataset, ["weather"]), folder / "before")
+    predictor = train_model(dataset, folder / "run", TrainOptions(extend=before.run, overrides=["train.lr=0.05"]))
+    return replace(before, dataset=dataset, run=folder / "run", predictor=predictor)
+
+
+@pytest.mark.parametrize("which", ["scene_run", "sample_run", "extended_run"])
 def test_with_the_mask_as_an_input_every_pattern_agrees(which: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     run: Trained = request.getfixturevalue(which)
     path = export_run(run.predictor, tmp_path / "all.onnx")
@@ -101,7 +112,7 @@ def test_with_the_mask_as_an_input_every_pattern_agrees(which: str, request: pyt
     assert [m["name"] for m in json.loads(told["modalities"])] == names
 
 
-@pytest.mark.parametrize("which", ["scene_run", "sample_run"])
+@pytest.mark.parametrize("which", ["scene_run", "sample_run", "extended_run"])
 def test_folded_for_one_pattern(which: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     run: Trained = request.getfixturevalue(which)
     every = patterns(run.predictor.modalities)

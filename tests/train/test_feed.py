@@ -15,13 +15,15 @@ from mamol.data.dataset import Dataset
 from mamol.data.normalize import Normalizer
 from mamol.data.split import TEST, TRAIN, VAL, make_split
 from mamol.data.windows import starts
+from mamol.errors import DataError
+from mamol.model.tokens import anywhere
 from mamol.train.feed import Feed, join
 
 
-def feed_of(dataset: Dataset, **sections: dict[str, object]) -> Feed:
+def feed_of(dataset: Dataset, taught: tuple[str, ...] = (), **sections: dict[str, object]) -> Feed:
     config = tiny_config(**sections)
     split = make_split(dataset, "block", 0, 8)
-    return Feed(dataset, split, Normalizer.fit(dataset, split, config.data), config, 0)
+    return Feed(dataset, split, Normalizer.fit(dataset, split, config.data), config, 0, taught)
 
 
 @pytest.mark.parametrize("dataset", [made_scene(), made_samples()], ids=["scene", "samples"])
@@ -130,6 +132,25 @@ def test_hiding_and_joining() -> None:
     assert torch.equal(hidden.available["optical"][0], draw.available["optical"][0])
     both = join([draw, hidden])
     assert len(both) == 12
+
+
+@pytest.mark.parametrize(("dataset", "taught"), [(made_samples(), "weather"), (made_scene(), "lidar")], ids=["samples", "scene"])
+def test_what_is_taught_is_in_every_draw_and_never_hidden(dataset: Dataset, taught: str) -> None:
+    free, bound = feed_of(dataset), feed_of(dataset, (taught,))
+    assert 0 < len(bound.train) < len(free.train)
+    draw = bound.draw(0, 200)
+    assert anywhere(draw.available[taught]).all()
+    missing = bound.draw_missing(draw, 0)
+    i = bound.order.index(taught)
+    assert not missing[:, i].any()
+    assert missing.any(0).sum() == 2
+
+
+def test_what_is_taught_must_be_somewhere() -> None:
+    dataset = made_samples()
+    dataset.samples.available["weather"][:] = False
+    with pytest.raises(DataError, match=r"no labelled training pixel or sample with weather under this split"):
+        feed_of(dataset, ("weather",))
 
 
 def test_class_weights_average_one_over_the_labels() -> None:

@@ -26,6 +26,21 @@ def test_uniform_over_the_seven_patterns() -> None:
     np.testing.assert_allclose(counts[1:], 2000, rtol=0.08)
 
 
+def test_what_is_spared_stays_and_the_rest_is_uniform() -> None:
+    observed = np.ones((8000, 3), dtype=bool)
+    observed[4000:, 2] = False
+    spared, rng = np.array([False, False, True]), np.random.default_rng(0)
+    kept = draw_training_patterns(observed, "uniform", 0.5, rng, spared=spared)
+    counts = np.bincount(kept[:4000] @ [1, 2, 4], minlength=8)
+    np.testing.assert_allclose(counts[4:], 1000, rtol=0.1)  # it alone as often as with others
+    assert not kept[4000:, 2].any()
+    assert kept.any(1).all()
+    dropped = draw_training_patterns(observed, "dropout", 0.9, rng, spared=spared)
+    assert dropped[:4000, 2].all()
+    held = held_out_patterns(["a+c"], ["a", "b", "c"])
+    assert not (draw_training_patterns(observed, "uniform", 0.5, rng, held, spared) == held[0]).all(1).any()
+
+
 def test_dropout_rate() -> None:
     kept = draw("dropout", np.ones((20_000, 4), dtype=bool), 0.3)
     np.testing.assert_allclose(kept.mean(0), 0.7, atol=0.02)

@@ -19,6 +19,10 @@ def train(
     split: SplitKind = "block",
     seed: Seed = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
+    extend: Annotated[
+        Path | None,
+        typer.Option("--extend", metavar="RUN", help="Teach a trained run the sensors that are new in DATASET; the rest stays."),
+    ] = None,
 ) -> None:
     """Train one classifier that works with every combination of the data set's sensors.
 
@@ -27,11 +31,13 @@ def train(
     Example: mamol train idtrees --out runs/idtrees
 
     Example: mamol train my-scene/scene.toml --out runs/mine --set train.steps=500 --seed 1
+
+    Example: mamol train my-scene --out runs/with-lidar --extend runs/mine
     """
     from mamol import api
     from mamol.model.checkpoint import read_run
 
-    options = api.TrainOptions(config, tuple(settings or ()), split, seed, resume)
+    options = api.TrainOptions(config, tuple(settings or ()), split, seed, resume, extend)
     with bars() as progress:
         api.train_model(dataset, run, options, progress)
     document = read_run(run)

@@ -7,8 +7,8 @@ the group of each tile or sample that a split must not tear apart.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -111,6 +111,20 @@ def label_arrays(dataset: Dataset) -> list[np.ndarray]:
 def modality_names(dataset: Dataset) -> tuple[str, ...]:
     """Return the names of the modalities in the data set's order."""
     return tuple(m.name for m in dataset.modalities)
+
+
+def lacking(dataset: Dataset, names: Collection[str]) -> Dataset:
+    """Return a data set without some of its modalities, as if there had never been any; nothing is copied."""
+    kept = tuple(m for m in dataset.modalities if m.name not in names)
+
+    def rest(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {m.name: arrays[m.name] for m in kept}
+
+    if isinstance(dataset, Scene):
+        tiles = tuple(replace(t, values=rest(t.values), available=rest(t.available)) for t in dataset.tiles)
+        return replace(dataset, modalities=kept, tiles=tiles)
+    samples = Batch(rest(dataset.samples.values), rest(dataset.samples.available))
+    return replace(dataset, modalities=kept, samples=samples)
 
 
 def class_names(dataset: Dataset) -> tuple[str, ...]:

@@ -14,8 +14,9 @@ import hashlib
 import itertools
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
@@ -75,6 +76,25 @@ def labels_hash(dataset: Dataset, split: Split) -> str:
     for role, labels in zip(split.roles, label_arrays(dataset), strict=True):
         digest.update(np.where(np.isin(role, (TRAIN, VAL)), labels, UNLABELLED).astype(np.int16).tobytes())
     return digest.hexdigest()
+
+
+def split_again(dataset: Dataset, told: Mapping[str, Any], patch_px: int, advice: str) -> Split:
+    """Split as a run was: `told` has its kind, seed, hash and, but for old runs, the hash of its labels.
+
+    Raises DataError, which ends with `advice`, if test and training labels are not what they were.
+    """
+    split = make_split(dataset, told["kind"], int(told["seed"]), patch_px)
+    if split.hash() != told["hash"]:
+        raise DataError(
+            f"'{dataset.name}' is not what it was when the run was trained (its split has hash {split.hash()[:12]}, the run's "
+            f"has {told['hash'][:12]}), so test and training labels cannot be told apart. {advice}"
+        )
+    if told.get("labels", found := labels_hash(dataset, split)) != found:
+        raise DataError(
+            f"the training labels of '{dataset.name}' are not those that the run was trained with; its classes may have moved. "
+            f"{advice}"
+        )
+    return split
 
 
 def _block(dataset: Dataset, seed: int, patch_px: int) -> list[np.ndarray]:

@@ -65,8 +65,7 @@ class Place(nn.Module):
 
     def grow(self, name: str) -> None:
         """Add the experts of one more modality as a bank of their own; there is none that they could share an A with."""
-        rank = self.mixture.specific_rank or self.mixture.shared_rank or 1
-        bank = ExpertBank(self.d_in, self.d_out, [rank], self.mixture.model_copy(update={"tied": False}))
+        bank = ExpertBank(self.d_in, self.d_out, [self.mixture.later_rank], self.mixture.model_copy(update={"tied": False}))
         self.banks.append(bank.to(next(self.parameters()).device))
         if self.router is not None:
             self.router.grow(name)

@@ -70,6 +70,7 @@ class RunDocument(_Document):
     bands: dict[str, int]
     is_scene: bool
     pixels: dict[str, tuple[Positive, Positive]] = {}
+    later: tuple[str, ...] = ()
     classes: tuple[ClassInfo, ...]
     normalizer: dict[str, Any]
     temperatures: dict[str, float]
@@ -80,7 +81,7 @@ class RunDocument(_Document):
 
     def shape(self) -> InputShape:
         """Return what the classifier was built for."""
-        return InputShape(self.modalities, self.bands, len(self.classes), self.is_scene, self.pixels)
+        return InputShape(self.modalities, self.bands, len(self.classes), self.is_scene, self.pixels, self.later)
 
 
 def save_backbone(folder: Path, model: Classifier, normalizer: Normalizer, pretraining: Mapping[str, Any]) -> None:

@@ -60,7 +60,8 @@ class InputShape:
     `bands[m]` is the number of channels after normalisation (data.compress may have reduced it), `classes` K,
     `is_scene` whether every pixel has a label (a Scene) or every sample one (a SampleSet). `pixels[m]` is the height and
     width of a sample's grid; empty for a scene, which goes through in windows, and for run folders from before it was kept.
-    Raises UsageError for a modality that is named as an attribute of every torch module.
+    `later` names the modalities, the last ones, that were added to a trained classifier (train/extend.py). Raises UsageError
+    for a modality that is named as an attribute of every torch module.
     """
 
     modalities: tuple[Modality, ...]
@@ -68,14 +69,17 @@ class InputShape:
     classes: int
     is_scene: bool
     pixels: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    later: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        reserved = dir(nn.ModuleDict())  # which holds, by its name, what belongs to a modality
+        reserved = {*dir(nn.ModuleDict()), *(dir(nn.ParameterDict()) if self.later else ())}  # which hold things by its name
         if taken := [m.name for m in self.modalities if m.name in reserved]:
             raise UsageError(
                 f"'{taken[0]}' cannot name a modality of a network: torch keeps this name for itself; rename the modality, "
                 f"for example '{taken[0]}_1'."
             )
+        if self.later != tuple(m.name for m in self.modalities[len(self.modalities) - len(self.later) :]):
+            raise UsageError(f"the modalities that came later, {', '.join(self.later)}, must be the last ones, in their order.")
 
 
 class Classifier(nn.Module):
@@ -89,7 +93,7 @@ class Classifier(nn.Module):
         self.fixed: tuple[int, ...] | None = None
         self.tokenizers = nn.ModuleDict({m.name: Tokenizer(m, bands[m.name], config) for m in modalities})
         self.backbone = Backbone(config.backbone)
-        self.mixture = Mixture(len(modalities), config)
+        self.mixture = Mixture(len(modalities), config, shape.later)
         self.prompts = make_prompts(len(modalities), config.backbone.depth, config.model.prompts, config.backbone.width)
         width = config.backbone.width * (len(modalities) if config.model.fusion == "late" else 1)
         inputs = width + (config.tokens.stem if shape.is_scene else 0)
@@ -141,7 +145,10 @@ class Classifier(nn.Module):
         with torch.no_grad():
             for layer, gates in zip(self.mixture.layers, self.pattern_gates(pattern), strict=True):
                 for place in e.targets:
-                    getattr(twin.backbone.blocks[layer], place).weight += self.mixture.bank(layer, place).weight_change(gates)
+                    weight = getattr(twin.backbone.blocks[layer], place).weight
+                    weight += self.mixture.bank(layer, place).weight_change(gates)
+                    for m in (m for m in self.shape.later if m in pattern):
+                        weight += self.mixture.later_bank(m, layer, place).weight_change(gates.new_ones(1))
         twin.mixture.layers = ()
         twin.fixed = tuple(i for i, m in enumerate(names) if m in pattern or self.config.tokens.placeholder != "none")
         return twin
@@ -233,6 +240,15 @@ class Classifier(nn.Module):
         self.backbone.requires_grad_(not self.config.backbone.freeze)
         self.tokenizers.requires_grad_(self.config.train.train_tokenizers)
 
+    def freeze_all_but(self, later: Sequence[str]) -> None:
+        """Freeze everything that does not belong to these modalities, of those that came later."""
+        self.requires_grad_(False)
+        for m in later:
+            self.tokenizers[m].requires_grad_(True)
+            self.mixture.later[m].requires_grad_(True)
+        for name, step in self.mixture.routers.named_parameters():
+            step.requires_grad_(name.endswith(tuple(f".added.{m}" for m in later)))
+
     def backbone_hash(self) -> str:
         """Return the fingerprint of the frozen transformer."""
         return fingerprint(self.backbone)
@@ -244,7 +260,8 @@ class Classifier(nn.Module):
 
     def expert_names(self) -> list[str]:
         """Name the experts in the order of their gates."""
-        return self.config.experts.names([m.name for m in self.modalities])
+        known = [m.name for m in self.modalities if m.name not in self.shape.later]
+        return self.config.experts.names(known) + [f"later {m}" for m in self.shape.later]
 
     def parameter_counts(self) -> dict[str, int]:
         """Count the weights: experts, router, tokenizers, head, and the backbone, frozen or trained."""
@@ -253,7 +270,9 @@ class Classifier(nn.Module):
             return sum(p.numel() for p in module.parameters())
 
         return {
-            "experts": size(self.mixture.banks) + (size(self.prompts) if self.prompts is not None else 0),
+            "experts": size(self.mixture.banks)
+            + size(self.mixture.later)
+            + (size(self.prompts) if self.prompts is not None else 0),
             "router": size(self.mixture.routers),
             "tokenizers": size(self.tokenizers),
             "head": size(self.head),

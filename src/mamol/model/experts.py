@@ -13,6 +13,9 @@ alone, the mixture is a change of the weight, and a known pattern costs exactly 
 
 s_e is one scale for all experts (ours), or alpha / r_e.
 
+The expert of a modality that came after a mixture was trained is a bank of its own, which runs only in a call in which some
+token has that modality: what was trained before keeps its outputs to the bit in all others.
+
 Source: arXiv 2511.11460; METHOD.md sections 2, 3. Ours: beside single Linear layers too; B starts at zero, so an
 untrained mixture changes nothing. Gates are an argument: nothing here remembers a batch.
 """
@@ -21,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -135,6 +139,12 @@ class ExpertBank(nn.Module):
         return (self.B * self.scale(gates)) @ self.down
 
 
+def _a_bank(found: nn.Module) -> ExpertBank:
+    if not isinstance(found, ExpertBank):
+        raise TypeError(f"{type(found).__name__} is not a bank of experts")
+    return found
+
+
 @dataclass(frozen=True)
 class LayerGates:
     """The gates of one layer: `values` (G, E) per distinct pattern, or (B, S, E) per token where the router sees content."""
@@ -145,40 +155,50 @@ class LayerGates:
 
 
 class Mixture(nn.Module):
-    """The experts and routers of every adapted layer of one backbone."""
+    """The experts and routers of every adapted layer of one backbone.
 
-    def __init__(self, modalities: int, config: Config) -> None:
+    The last of the `modalities` may have come `later`, by name; `known` counts the others.
+    """
+
+    def __init__(self, modalities: int, config: Config, later: Sequence[str] = ()) -> None:
         super().__init__()
-        self.config = config.experts
+        self.config, self.known = config.experts, modalities - len(later)
         self.balance = config.router.balance
         width, wide = config.backbone.width, config.backbone.width * config.backbone.mlp_ratio
         shapes = {"fc1": (width, wide), "fc2": (wide, width)}
         e = config.experts
         self.has = {"shared": e.shared_rank > 0, "specific": e.specific_rank > 0, "dynamic": e.has_dynamic}
-        ranks = e.ranks(modalities)
+        ranks = e.ranks(self.known)
         every = range(config.backbone.depth)
         self.layers = tuple(every) if e.layers == "all" else tuple(e.layers)
         if not ranks:
             self.layers = ()
-        self.banks = nn.ModuleDict(
-            {
-                f"{i}_{t}": ExpertBank(*shapes.get(t, (width, width)), ranks, e, e.projection)
-                for i in self.layers
-                for t in e.targets
-            }
-        )
+        places = {f"{i}_{t}": shapes.get(t, (width, width)) for i in self.layers for t in e.targets}
+        self.banks = nn.ModuleDict({p: ExpertBank(*shape, ranks, e, e.projection) for p, shape in places.items()})
         shown = wide if set(e.targets) == {"fc2"} else width  # by the first adapted place of a layer
         self.routers = nn.ModuleDict(
-            {str(i): make_router(modalities, shown, e, config.router) for i in self.layers if self.has["dynamic"]}
+            {str(i): make_router(self.known, shown, e, config.router) for i in self.layers if self.has["dynamic"]}
         )
-        self.static = StaticGates(modalities, e.specific_gate)
+        self.static = StaticGates(self.known, e.specific_gate)
+        alone = e.model_copy(update={"tied": False})
+        self.later = nn.ModuleDict(
+            {m: nn.ModuleDict({p: ExpertBank(*shape, [e.later_rank], alone) for p, shape in places.items()}) for m in later}
+        )
+        for i, m in product(self.routers, later):
+            self.router(int(i)).grow(m)
 
     def bank(self, layer: int, place: str) -> ExpertBank:
         """Return the experts beside one place of one layer."""
-        found = self.banks[f"{layer}_{place}"]
-        if not isinstance(found, ExpertBank):
-            raise TypeError(f"{type(found).__name__} is not a bank of experts")
-        return found
+        return _a_bank(self.banks[f"{layer}_{place}"])
+
+    def later_bank(self, modality: str, layer: int, place: str) -> ExpertBank:
+        """Return the expert of a modality that came later, beside one place of one layer."""
+        return _a_bank(self.later.get_submodule(f"{modality}.{layer}_{place}"))
+
+    def later_gates(self, routing: Routing) -> dict[str, Float[Tensor, "G 1"]]:
+        """Return the gates of the modalities that came later: of those that some token has, of all while a graph is traced."""
+        found = {m: routing.codes[:, i, None] for i, m in enumerate(self.later, self.known)}
+        return {m: gates for m, gates in found.items() if torch.compiler.is_compiling() or bool(gates.any())}
 
     def adapt(self, layer: int, routing: Routing) -> Adapt:
         """Return the function through which block `layer` calls its parts, with this batch's gates bound to it."""
@@ -190,7 +210,7 @@ class Mixture(nn.Module):
         """Return the gates of one layer; `content` is what the router may look at, (B, S, D)."""
         codes = routing.codes
         static = [torch.ones_like(codes[:, :1])] if self.has["shared"] else []
-        static += [self.static(codes, routing.own)] if self.has["specific"] else []
+        static += [self.static(codes[:, : self.known], routing.own)] if self.has["specific"] else []
         if not self.has["dynamic"]:
             return LayerGates(torch.cat(static, dim=-1), per_token=False)
         found, per_token = self._routed(self.router(layer), routing, content)
@@ -224,17 +244,23 @@ class _Bound:
     def __init__(self, mixture: Mixture, layer: int, routing: Routing) -> None:
         self.mixture, self.layer, self.routing = mixture, layer, routing
         self.gates: LayerGates | None = None
+        self.later = mixture.later_gates(routing)
 
     def __call__(self, place: str, frozen: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         if place not in self.mixture.config.targets:
             return frozen(x)
         if self.gates is None:  # the first adapted place of a layer shows the router what the tokens hold
             self.gates = self.mixture.gates(self.layer, self.routing, x)
-            self.routing.count(self.layer, self._per_token(self.gates.values.detach()))
+            last = self.routing.codes[:, self.mixture.known :][self.routing.index]
+            self.routing.count(self.layer, torch.cat([self._per_token(self.gates.values.detach()), last], dim=-1))
         bank = self.mixture.bank(self.layer, place)
+        later = [(self.mixture.later_bank(m, self.layer, place), gates) for m, gates in self.later.items()]
         if isinstance(frozen, nn.Linear) and self._folds(x):
-            return folded(frozen, bank, x, self.gates.values, self.routing.index)
-        return frozen(x) + bank.low_rank(x, self._per_token(self.gates.values), self.gates.slots)
+            return folded(frozen, [(bank, self.gates.values), *later], x, self.routing.index)
+        out = frozen(x) + bank.low_rank(x, self._per_token(self.gates.values), self.gates.slots)
+        for own, gates in later:
+            out = out + own.low_rank(x, gates[self.routing.index])
+        return out
 
     def _per_token(self, values: Tensor) -> Tensor:
         return values if self.gates is not None and self.gates.per_token else values[self.routing.index]
@@ -248,17 +274,20 @@ class _Bound:
 
 def folded(
     frozen: nn.Linear,
-    bank: ExpertBank,
+    banks: Sequence[tuple[ExpertBank, Float[Tensor, "G _"]]],
     x: Float[Tensor, "B S d_in"],
-    table: Float[Tensor, "G E"],
     index: Int[Tensor, "B S"],
 ) -> Float[Tensor, "B S d_out"]:
-    """Run each group of tokens with equal gates through its own weight W(p); one group costs one frozen product."""
-    weights = [frozen.weight + bank.weight_change(gates) for gates in table]
+    """Run each group of tokens with equal gates through its own weight W(p); one group costs one frozen product.
+
+    `banks`, each with a row of gates a group, add up.
+    """
+    groups = range(len(banks[0][1]))
+    weights = [sum((bank.weight_change(table[i]) for bank, table in banks), start=frozen.weight) for i in groups]
     if len(weights) == 1:
         return nn.functional.linear(x, weights[0], frozen.bias)
     flat, order = x.flatten(0, 1), index.flatten().argsort(stable=True)
     counts = torch.bincount(index.flatten(), minlength=len(weights)).tolist()
-    groups = flat[order].split(counts)
-    out = torch.cat([nn.functional.linear(g, w, frozen.bias) for g, w in zip(groups, weights, strict=True)])
+    parts = flat[order].split(counts)
+    out = torch.cat([nn.functional.linear(g, w, frozen.bias) for g, w in zip(parts, weights, strict=True)])
     return torch.empty_like(out).index_copy(0, order, out).unflatten(0, index.shape)

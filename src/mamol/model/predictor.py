@@ -44,6 +44,11 @@ class MamolPredictor:
         """Names of the modalities that the model knows."""
         return tuple(m.name for m in self.model.modalities)
 
+    @property
+    def default_temperature(self) -> float:
+        """Return the temperature of a pattern that has none of its own: the mean of those that are there."""
+        return float(np.mean(list(self.temperatures.values()))) if self.temperatures else 1.0
+
     def predict(self, batch: Batch) -> np.ndarray:
         """Return probabilities, float32: (B, K), or (B, K, H, W) for a scene's windows of any size.
 
@@ -112,8 +117,7 @@ class MamolPredictor:
 
     def _temperature(self, present: np.ndarray) -> np.ndarray:
         """Return the temperature of each row of `present` (n, M); rows without any modality get 1."""
-        default = float(np.mean(list(self.temperatures.values()))) if self.temperatures else 1.0
-        bits = 1 << np.arange(len(self.modalities))
+        default, bits = self.default_temperature, 1 << np.arange(len(self.modalities))
         table = np.full(1 << len(self.modalities), default) if len(bits) <= 16 else None
         codes = present @ bits
         named = {

@@ -5,7 +5,7 @@ Every draw is a function of (seed, step), so a resumed run draws what an uninter
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,9 +59,21 @@ class Draw:
 
 
 class Feed:
-    """The prepared data of one run: normalised once, drawn from many times."""
+    """The prepared data of one run: normalised once, drawn from many times.
 
-    def __init__(self, dataset: Dataset, split: Split, normalizer: Normalizer, config: Config, seed: int) -> None:
+    A run that is extended is `taught` modalities: training draws places that have one of them, and hides none of these.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        split: Split,
+        normalizer: Normalizer,
+        config: Config,
+        seed: int,
+        taught: tuple[str, ...] = (),
+    ) -> None:
+        self.taught = taught
         self.order = tuple(m.name for m in dataset.modalities)
         self.config, self.seed, self.split = config, seed, split
         self.held_out_patterns = held_out_patterns(config.train.held_out, self.order)
@@ -72,21 +84,27 @@ class Feed:
         labels = [t.labels for t in dataset.tiles] if isinstance(dataset, Scene) else [dataset.labels]
         self.labels = [torch.from_numpy(a.astype(np.int64)) for a in labels]
         self.roles = [torch.from_numpy(r.astype(np.int8)) for r in split.roles]
-        self.train = self._places(labels, split.roles, (TRAIN,))
+        self.train = self._places(labels, split.roles, (TRAIN,), taught)
         self.classes = len(dataset.classes)
         if not len(self.train):
-            raise DataError(f"'{dataset.name}' has no labelled training pixel or sample under this split.")
+            needed = f" with {' or '.join(taught)}" if taught else ""
+            raise DataError(f"'{dataset.name}' has no labelled training pixel or sample{needed} under this split.")
         # Unlabelled ground outside the test area: what the label-free pretraining may see.
         self.free = self._places(None, split.roles, (UNUSED, TRAIN, VAL) if self.is_scene else (TRAIN, VAL))
 
-    def _places(self, labels: list[np.ndarray] | None, roles: list[np.ndarray], wanted: tuple[int, ...]) -> np.ndarray:
-        """List where a window may be centred: rows (piece, row, column), or (0, sample, 0); somewhere observed."""
+    def _places(
+        self, labels: list[np.ndarray] | None, roles: list[np.ndarray], wanted: tuple[int, ...], having: Sequence[str] = ()
+    ) -> np.ndarray:
+        """List where a window may be centred: rows (piece, row, column), or (0, sample, 0); somewhere observed.
+
+        By one of the modalities that it is `having`, if any are named.
+        """
         out = []
         for i, role in enumerate(roles):
             fit = np.isin(role, wanted)
             if labels is not None:
                 fit &= labels[i] != UNLABELLED
-            seen = [a.numpy() for a in self.pieces[i][1].values()]
+            seen = [a.numpy() for m, a in self.pieces[i][1].items() if m in (having or self.order)]
             if self.is_scene:
                 fit &= np.any([a[0] for a in seen], axis=0)
                 rows, columns = np.nonzero(fit)
@@ -132,7 +150,8 @@ class Feed:
         t = self.config.train
         observed = np.stack([anywhere(draw.available[m]).numpy() for m in self.order], axis=1)
         rng = generator(self.seed, "pattern", step)
-        kept = draw_training_patterns(observed, t.patterns, t.missing_rate, rng, self.held_out_patterns)
+        spared = np.array([m in self.taught for m in self.order])
+        kept = draw_training_patterns(observed, t.patterns, t.missing_rate, rng, self.held_out_patterns, spared)
         return torch.from_numpy(observed & ~kept)
 
     def _samples(self, chosen: np.ndarray) -> Draw:

@@ -28,6 +28,7 @@ from mamol.config import TrainConfig
 from mamol.errors import CheckpointError
 from mamol.files import atomic
 from mamol.model.build import AnyClassifier
+from mamol.model.classifier import Classifier
 from mamol.seed import seed_torch
 from mamol.train.feed import Draw, Feed
 from mamol.train.losses import batch_loss
@@ -126,6 +127,8 @@ def fit(
     accelerator = Accelerator(mixed_precision=config.precision, cpu=not torch.cuda.is_available())
     model.to(accelerator.device)
     model.freeze()
+    if feed.taught and isinstance(model, Classifier):
+        model.freeze_all_but(feed.taught)
     weights = [p for p in model.parameters() if p.requires_grad]
     raw = torch.optim.AdamW(weights, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay)
     trainable = {n: p for n, p in model.named_parameters() if p.requires_grad}

@@ -18,23 +18,30 @@ from mamol.errors import unknown
 
 
 def draw_training_patterns(
-    observed: np.ndarray, kind: str, rate: float, rng: np.random.Generator, held_out: np.ndarray | None = None
+    observed: np.ndarray,
+    kind: str,
+    rate: float,
+    rng: np.random.Generator,
+    held_out: np.ndarray | None = None,
+    spared: np.ndarray | None = None,
 ) -> np.ndarray:
     """Draw which modalities each sample keeps, bool (B, M), a subset of `observed` (B, M).
 
-    Rows without any observed modality stay empty. `held_out` (n, M): patterns that must not come up. Raises UnknownName
-    for an unknown `kind`.
+    Rows without any observed modality stay empty. `held_out` (n, M): patterns that must not come up. `spared` (M,): the
+    modalities that are not hidden; "uniform" is then over the patterns that have them. Raises UnknownName for an unknown
+    `kind`.
     """
     if kind not in KINDS:
         raise unknown("training pattern", kind, KINDS)
-    kept = KINDS[kind](observed, rate, rng)
+    stay = observed & (False if spared is None else spared)
+    kept = KINDS[kind](observed, stay, rate, rng)
     if held_out is None or not len(held_out):
         return kept
     for _ in range(64):
         again = (kept[:, None] == held_out).all(2).any(1)
         if not again.any():
             break
-        kept[again] = _uniform(observed[again], rate, rng)
+        kept[again] = _uniform(observed[again], stay[again], rate, rng)
     return kept
 
 
@@ -46,18 +53,18 @@ def held_out_patterns(names: Sequence[str], order: Sequence[str]) -> np.ndarray:
     return np.array([[m in row for m in order] for row in rows], dtype=bool).reshape(len(rows), len(order))
 
 
-def _none(observed: np.ndarray, rate: float, rng: np.random.Generator) -> np.ndarray:
+def _none(observed: np.ndarray, stay: np.ndarray, rate: float, rng: np.random.Generator) -> np.ndarray:
     return observed.copy()
 
 
-def _dropout(observed: np.ndarray, rate: float, rng: np.random.Generator) -> np.ndarray:
-    kept = observed & (rng.random(observed.shape) >= rate)
+def _dropout(observed: np.ndarray, stay: np.ndarray, rate: float, rng: np.random.Generator) -> np.ndarray:
+    kept = stay | observed & (rng.random(observed.shape) >= rate)
     return _never_empty(kept, observed, rng)
 
 
-def _uniform(observed: np.ndarray, rate: float, rng: np.random.Generator) -> np.ndarray:
+def _uniform(observed: np.ndarray, stay: np.ndarray, rate: float, rng: np.random.Generator) -> np.ndarray:
     # A fair coin per modality is uniform over all subsets; empty ones are thrown again.
-    kept = observed & (rng.random(observed.shape) < 0.5)
+    kept = stay | observed & (rng.random(observed.shape) < 0.5)
     for _ in range(64):
         empty = ~kept.any(1) & observed.any(1)
         if not empty.any():
@@ -73,7 +80,7 @@ def _never_empty(kept: np.ndarray, observed: np.ndarray, rng: np.random.Generato
     return np.where(kept.any(1, keepdims=True), kept, one & observed)
 
 
-KINDS: dict[str, Callable[[np.ndarray, float, np.random.Generator], np.ndarray]] = {
+KINDS: dict[str, Callable[[np.ndarray, np.ndarray, float, np.random.Generator], np.ndarray]] = {
     "none": _none,
     "dropout": _dropout,
     "uniform": _uniform,

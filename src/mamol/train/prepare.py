@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,16 @@ from mamol.seed import seed_torch
 from mamol.train.feed import Feed
 
 
+@dataclass(frozen=True)
+class Extension:
+    """What a trained run takes on: its folder, the new `modalities`, the `hash` of its weights, its temperatures."""
+
+    run: Path
+    modalities: tuple[str, ...]
+    hash: str
+    temperatures: Mapping[str, float]
+
+
 @dataclass
 class Prepared:
     """A data set made ready for one run."""
@@ -33,7 +44,8 @@ class Prepared:
     source: str
     """Catalogue name or absolute path, from which `evaluate` opens the data again; "" if they came from memory."""
     given: str = ""
-    """Hash of the backbone that the configuration names; "" if it names none."""
+    """Hash of the backbone that the configuration names, or of the weights that are extended; "" if there are none."""
+    extension: Extension | None = None
 
 
 def prepare(dataset: Dataset, split: Split, config: Config, seed: int, source: str = "") -> Prepared:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -23,8 +24,7 @@ from mamol.data.split import labels_hash
 from mamol.errors import CheckpointError, ConfigError, OutputExists, UsageError
 from mamol.evaluate.record import environment
 from mamol.files import atomic, write_json, write_text
-from mamol.model.build import AnyClassifier
-from mamol.model.checkpoint import FORMAT, RunDocument, load_backbone, load_run, save_backbone, save_run
+from mamol.model.checkpoint import FORMAT, RunDocument, load_backbone, load_run, read_backbone, save_backbone, save_run
 from mamol.model.classifier import Classifier
 from mamol.model.predictor import MamolPredictor
 from mamol.model.pretrained import PretrainedClassifier
@@ -86,16 +86,20 @@ def train(prepared: Prepared, out: Path, resume: bool = False, progress: Progres
         _same_run(prepared, out)
         _make_backbone(prepared, out, progress)
     world.wait_for_everyone()
-    backbone_hash, pretraining = _read_backbone(prepared.model, out)
+    backbone_hash, pretraining = _read_backbone(prepared, out)
     prepared.model.stand_in(prepared.normalizer)
     _measure(prepared)
     history = fit(prepared.model, prepared.feed, prepared.config.train, out / "state.safetensors", progress, _Log(out))
     if world.is_main_process:
         validation = Validation(prepared.feed.held_out(), prepared.feed.order, prepared.config.train)
-        model = prepared.model.cpu()
+        model, extension = prepared.model.cpu(), prepared.extension
         training = asdict(history) | {"seed": prepared.seed, "seconds": round(time.monotonic() - started, 1)}
         training |= {"processes": world.num_processes, "pretraining": pretraining, "environment": environment()}
-        save_run(out, model, _document(prepared, validation.temperatures(model), backbone_hash, training))
+        temperatures = validation.temperatures(model)
+        if extension is not None:
+            temperatures |= extension.temperatures
+            training["extends"] = {"run": str(extension.run), "hash": extension.hash, "modalities": list(extension.modalities)}
+        save_run(out, model, _document(prepared, temperatures, backbone_hash, training))
         (out / "state.safetensors").unlink(missing_ok=True)
     world.wait_for_everyone()
     return load_run(out)
@@ -111,8 +115,12 @@ def _measure(prepared: Prepared) -> None:
 
 
 def _make_backbone(prepared: Prepared, out: Path, progress: Progress) -> None:
-    """Put the run's backbone folder in place: a copy of the given one, or a new one pretrained here."""
+    """Put the run's backbone folder in place: a copy of the given one or of the extended run's, or one pretrained here."""
     if (out / "backbone").exists() or not isinstance(prepared.model, Classifier):
+        return
+    if prepared.extension is not None:
+        with atomic(out / "backbone") as partial:
+            shutil.copytree(prepared.extension.run / "backbone", partial)
         return
     given = prepared.config.backbone.path
     if not given:
@@ -124,10 +132,14 @@ def _make_backbone(prepared: Prepared, out: Path, progress: Progress) -> None:
         save_backbone(partial, prepared.model, prepared.normalizer, pretraining)
 
 
-def _read_backbone(model: AnyClassifier, out: Path) -> tuple[str, dict[str, object]]:
+def _read_backbone(prepared: Prepared, out: Path) -> tuple[str, dict[str, object]]:
     """Return the hash of the backbone before training, and the record of its pretraining here."""
+    model = prepared.model
     if not isinstance(model, Classifier):
         return model.backbone_hash(), {}
+    if prepared.extension is not None:
+        document, _ = read_backbone(out / "backbone")
+        return document.hash, document.pretraining
     document = load_backbone(model, out / "backbone", with_tokenizers=True)
     return document.hash, document.pretraining
 
@@ -143,6 +155,7 @@ def _document(prepared: Prepared, temperatures: dict[str, float], backbone_hash:
         bands=dict(prepared.model.shape.bands),
         is_scene=prepared.model.shape.is_scene,
         pixels=dict(prepared.model.shape.pixels),
+        later=prepared.model.shape.later,
         classes=prepared.dataset.classes,
         normalizer=prepared.normalizer.to_json(),
         temperatures=temperatures,
