@@ -18,6 +18,7 @@ from mamol.errors import CheckpointError, ConfigError, DataError, UsageError
 from mamol.modality import Batch, patterns
 from mamol.model.checkpoint import load_run, read_run
 from mamol.model.predictor import MamolPredictor
+from mamol.train.extend import prepare_extension
 from mamol.train.prepare import prepare
 from mamol.train.run import train
 
@@ -148,8 +149,9 @@ def test_a_stopped_extension_goes_on_and_another_run_is_refused(tmp_path: Path) 
     with pytest.raises(KeyboardInterrupt):
         train_model(dataset, tmp_path / "new", options, stop)
     stopped = replace(options, resume=True)
-    with pytest.raises(ConfigError, match="another"):
-        train_model(dataset, tmp_path / "new", replace(stopped, extend=tmp_path / "other"))
+    for other in (replace(stopped, extend=tmp_path / "other"), TrainOptions(resume=True)):
+        with pytest.raises(ConfigError, match="was started by extending another run; resume it with the same extend="):
+            train_model(dataset, tmp_path / "new", other)
     after = train_model(dataset, tmp_path / "new", stopped)
     whole = train_model(dataset, tmp_path / "whole", options)
     assert same(after.predict(dataset.samples), whole.predict(dataset.samples))
@@ -185,7 +187,7 @@ def test_data_and_settings_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     )
     for data, said in (
         (lacking(dataset, ["weather"]), "no sensor that the run does not know already: optical, photo"),
-        (lacking(dataset, ["photo"]), "lacks 'photo', which the run was trained on"),
+        (lacking(dataset, ["photo"]), "lacks 'photo', which the run was trained on; .* counts as a new one: weather"),
         (few, r"the run knows the classes a, b, c; 'made-samples' has a, b, x\. .*train anew"),
         (thin, "'optical' is a series of 2 bands and 6 steps in 'made-samples', the run was trained on a series of 4 bands"),
     ):
@@ -196,6 +198,18 @@ def test_data_and_settings_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     moved = replace(dataset, labels=(dataset.labels + 1) % 3)
     with pytest.raises(DataError, match="the training labels of 'made-samples' are not those"):
         extended(moved, tmp_path / "new", run)
+    warm = dict(dataset.samples.values)
+    warm["optical"] = warm["optical"] + 273
+    with pytest.raises(DataError, match=r"'optical' has other values .*: band 1 has mean 27.* the old unit"):
+        extended(replace(dataset, samples=Batch(warm, dataset.samples.available)), tmp_path / "new", run)
+    gone = dict(dataset.samples.available)
+    gone["photo"] = np.zeros_like(gone["photo"])
+    with pytest.raises(DataError, match="'photo' is available nowhere in 'made-samples'"):
+        extended(replace(dataset, samples=Batch(dataset.samples.values, gone)), tmp_path / "new", run)
+    small = dict(dataset.samples.values), dict(dataset.samples.available)
+    small[0]["photo"], small[1]["photo"] = small[0]["photo"][..., :6], small[1]["photo"][..., :6]
+    with pytest.raises(UsageError, match=r"'photo' is a grid of 2 bands and \(8, 6\) pixels"):
+        extended(replace(dataset, samples=Batch(*small)), tmp_path / "new", run)
     with pytest.raises(UsageError, match="not by a pretraining"):
         pretrain_backbone(dataset, tmp_path / "new", TrainOptions(extend=run))
     with pytest.raises(ConfigError, match=r"keeps its experts; only train\.\* may be set anew"):
@@ -218,7 +232,7 @@ def test_a_sensor_that_few_places_have(mixture: str, tmp_path: Path) -> None:
     after = extended(dataset, tmp_path / "new", tmp_path / "old")
     assert after.temperatures == dict(before.temperatures)  # no label of the validation part has it
     seen[:] = False
-    with pytest.raises(DataError, match="no labelled training pixel or sample with weather"):
+    with pytest.raises(DataError, match="'weather' is available nowhere in the training part of 'made-samples'"):
         extended(dataset, tmp_path / "none", tmp_path / "old")
 
 
@@ -248,6 +262,20 @@ def test_later_ones_are_the_last(tmp_path: Path) -> None:
         tile.values["setdefault"], tile.available["setdefault"] = tile.values["lidar"], tile.available["lidar"]
     with pytest.raises(UsageError, match="'setdefault' cannot name a modality"):
         extended(lacking(taken, ["sar"]), tmp_path / "2", tmp_path / "0")
+    first_run(lacking(taken, ["sar", "lidar"]), tmp_path / "3")  # one that was there from the start may have such a name
+    extended(lacking(taken, ["lidar"]), tmp_path / "4", tmp_path / "3")
+
+
+def test_two_at_once_are_shown_alone_and_together(tmp_path: Path) -> None:
+    dataset = made_scene()
+    first_run(lacking(dataset, ["sar", "lidar"]), tmp_path / "old")
+    feed = prepare_extension(dataset, tmp_path / "old", ()).feed
+    shown = {
+        "+".join(m for m, hidden in zip(feed.order, row, strict=True) if not hidden)
+        for step in range(10)
+        for row in feed.draw_missing(feed.draw(step, 32), step).tolist()
+    }
+    assert shown == {"sar", "lidar", "sar+lidar", "hsi+sar", "hsi+lidar", "hsi+sar+lidar"}
 
 
 def test_the_folder_says_what_was_extended(tmp_path: Path) -> None:

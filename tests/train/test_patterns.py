@@ -26,19 +26,19 @@ def test_uniform_over_the_seven_patterns() -> None:
     np.testing.assert_allclose(counts[1:], 2000, rtol=0.08)
 
 
-def test_what_is_spared_stays_and_the_rest_is_uniform() -> None:
-    observed = np.ones((8000, 3), dtype=bool)
-    observed[4000:, 2] = False
-    spared, rng = np.array([False, False, True]), np.random.default_rng(0)
-    kept = draw_training_patterns(observed, "uniform", 0.5, rng, spared=spared)
-    counts = np.bincount(kept[:4000] @ [1, 2, 4], minlength=8)
-    np.testing.assert_allclose(counts[4:], 1000, rtol=0.1)  # it alone as often as with others
-    assert not kept[4000:, 2].any()
-    assert kept.any(1).all()
-    dropped = draw_training_patterns(observed, "dropout", 0.9, rng, spared=spared)
-    assert dropped[:4000, 2].all()
+def test_one_of_what_is_needed_is_kept_and_the_patterns_with_it_are_uniform() -> None:
+    observed = np.ones((9000, 3), dtype=bool)
+    observed[6000:, 1:] = False
+    needed, rng = np.array([False, True, True]), np.random.default_rng(0)
+    kept = draw_training_patterns(observed, "uniform", 0.5, rng, needed=needed)
+    counts = np.bincount(kept[:6000] @ [1, 2, 4], minlength=8)
+    assert counts[0] == counts[1] == 0
+    np.testing.assert_allclose(counts[2:], 1000, rtol=0.1)
+    assert kept[6000:, 0].all()
+    dropped = draw_training_patterns(observed, "dropout", 0.9, rng, needed=needed)
+    assert dropped[:6000, 1:].any(1).all()
     held = held_out_patterns(["a+c"], ["a", "b", "c"])
-    assert not (draw_training_patterns(observed, "uniform", 0.5, rng, held, spared) == held[0]).all(1).any()
+    assert not (draw_training_patterns(observed, "uniform", 0.5, rng, held, needed) == held[0]).all(1).any()
 
 
 def test_dropout_rate() -> None:

@@ -72,8 +72,8 @@ class InputShape:
     later: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        reserved = {*dir(nn.ModuleDict()), *(dir(nn.ParameterDict()) if self.later else ())}  # which hold things by its name
-        if taken := [m.name for m in self.modalities if m.name in reserved]:
+        held = {False: dir(nn.ModuleDict()), True: dir(nn.ModuleDict()) + dir(nn.ParameterDict())}  # which go by name, too
+        if taken := [m.name for m in self.modalities if m.name in held[m.name in self.later]]:
             raise UsageError(
                 f"'{taken[0]}' cannot name a modality of a network: torch keeps this name for itself; rename the modality, "
                 f"for example '{taken[0]}_1'."

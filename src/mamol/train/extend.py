@@ -11,16 +11,18 @@ Source: METHOD.md section 3, "After training".
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from mamol.config import Config
+import numpy as np
+
+from mamol.config import Config, DataConfig
 from mamol.configs import load_config
-from mamol.data.dataset import Dataset, Scene, class_names, grid_sizes, lacking, modality_names
-from mamol.data.normalize import Normalizer
-from mamol.data.split import split_again
-from mamol.errors import ConfigError, UsageError
+from mamol.data.dataset import Dataset, Scene, class_names, grid_sizes
+from mamol.data.normalize import Normalizer, training_rows
+from mamol.data.split import Split, split_again
+from mamol.errors import ConfigError, DataError, UsageError
 from mamol.modality import Modality, patterns
 from mamol.model.backbone import fingerprint
 from mamol.model.build import build_classifier
@@ -30,6 +32,9 @@ from mamol.model.predictor import MamolPredictor
 from mamol.seed import seed_torch
 from mamol.train.feed import Feed
 from mamol.train.prepare import Extension, Prepared, check_trainable
+
+MOVED = 0.1
+"""How far a band's mean may move, in its deviations, before it counts as another one; its deviation by twice as much."""
 
 
 def prepare_extension(dataset: Dataset, run: Path, overrides: Sequence[str], source: str = "") -> Prepared:
@@ -47,8 +52,7 @@ def prepare_extension(dataset: Dataset, run: Path, overrides: Sequence[str], sou
     advice = "Give the data that the run was trained on, with the new sensor beside the old ones."
     split = split_again(data, document.split, config.tokens.window_px, advice)
     check_trainable(data, split)
-    measured = Normalizer.fit(lacking(data, before.modalities), split, config.data).statistics
-    normalizer = Normalizer({**before.normalizer.statistics, **measured})
+    normalizer = _normalizer(data, split, before.normalizer, config.data)
     bands = {m.name: normalizer.bands(m.name) for m in order}
     later = (*document.later, *new)
     shape = InputShape(order, bands, len(data.classes), isinstance(data, Scene), grid_sizes(data), later)
@@ -56,8 +60,8 @@ def prepare_extension(dataset: Dataset, run: Path, overrides: Sequence[str], sou
     seed_torch(seed, "start")
     model = _grown(shape, config, before)
     feed = Feed(data, split, normalizer, config, seed, new)
-    extension = Extension(run, new, fingerprint(before.model), _temperatures(before))
-    return Prepared(data, split, normalizer, model, feed, config, seed, source, extension.hash, extension)
+    extension = Extension(run.resolve(), new, fingerprint(before.model), _temperatures(before))
+    return Prepared(data, split, normalizer, model, feed, config, seed, source, "", extension)
 
 
 def _config(document: RunDocument, overrides: Sequence[str]) -> Config:
@@ -92,20 +96,59 @@ def _new(document: RunDocument, dataset: Dataset) -> tuple[str, ...]:
             f"the run knows the classes {', '.join(c.name for c in document.classes)}; '{dataset.name}' has "
             f"{', '.join(class_names(dataset))}. An extension keeps the classes; train anew for others."
         )
-    here = {m.name: m for m in dataset.modalities}
+    here, pixels = {m.name: m for m in dataset.modalities}, grid_sizes(dataset)
+    new = tuple(m for m in here if m not in {old.name for old in document.modalities})
     for m in document.modalities:
         if m.name not in here:
-            raise UsageError(f"'{dataset.name}' lacks '{m.name}', which the run was trained on; give the old sensors, too.")
-        if (a := _what(here[m.name])) != (b := _what(m)):
+            renamed = f" A sensor of another name counts as a new one: {', '.join(new)}." if new else ""
+            raise UsageError(
+                f"'{dataset.name}' lacks '{m.name}', which the run was trained on; give the old sensors, too.{renamed}"
+            )
+        if not _anywhere(dataset, m.name):
+            raise DataError(
+                f"'{m.name}' is available nowhere in '{dataset.name}', but the run was trained on it; is its file there?"
+            )
+        a, b = _what(here[m.name], pixels), _what(m, document.pixels or pixels)
+        if a != b:
             raise UsageError(f"'{m.name}' is {a} in '{dataset.name}', the run was trained on {b}; give the same, or train anew.")
-    new = tuple(m for m in modality_names(dataset) if m not in {old.name for old in document.modalities})
     if not new:
         raise UsageError(f"'{dataset.name}' has no sensor that the run does not know already: {', '.join(here)}.")
     return new
 
 
-def _what(m: Modality) -> str:
-    return f"a {m.kind} of {m.bands} bands" + (f" and {m.length} steps" if m.kind == "series" else "")
+def _anywhere(dataset: Dataset, name: str) -> bool:
+    pieces = [t.available for t in dataset.tiles] if isinstance(dataset, Scene) else [dataset.samples.available]
+    return any(bool(available[name].any()) for available in pieces)
+
+
+def _what(m: Modality, pixels: Mapping[str, tuple[int, int]]) -> str:
+    size = {"series": f" and {m.length} steps", "grid": f" and {pixels.get(m.name, 'any')} pixels"}.get(m.kind, "")
+    return f"a {m.kind} of {m.bands} bands{size}"
+
+
+def _normalizer(data: Dataset, split: Split, before: Normalizer, config: DataConfig) -> Normalizer:
+    """Return the run's normalisation, and that of the new modalities beside it.
+
+    Raises DataError for a new one that training never has, and for an old one whose values are not those that the run was
+    trained on: another unit, another product.
+    """
+    for m in (m.name for m in data.modalities if m.name not in before.statistics):
+        if not len(training_rows(data, split, m)[0]):
+            raise DataError(
+                f"'{m}' is available nowhere in the training part of '{data.name}' ({split.kind} split, seed {split.seed}), so "
+                "there is nothing to learn it from. Give data in which it is."
+            )
+    measured = Normalizer.fit(data, split, config).statistics
+    for m, old in before.statistics.items():
+        now = measured[m]
+        moved = (np.abs(now.mean - old.mean) > MOVED * old.std) | (np.abs(now.std / old.std - 1) > 2 * MOVED)
+        if moved.any():
+            k = int(moved.argmax())
+            raise DataError(
+                f"'{m}' has other values in '{data.name}' than the run was trained on: band {k + 1} has mean {now.mean[k]:.3g}, "
+                f"deviation {now.std[k]:.3g}, it had {old.mean[k]:.3g} and {old.std[k]:.3g}. Give the old data, in the old unit."
+            )
+    return Normalizer({**measured, **before.statistics})
 
 
 def _grown(shape: InputShape, config: Config, before: MamolPredictor) -> Classifier:

@@ -61,7 +61,7 @@ class Draw:
 class Feed:
     """The prepared data of one run: normalised once, drawn from many times.
 
-    A run that is extended is `taught` modalities: training draws places that have one of them, and hides none of these.
+    A run that is extended is `taught` modalities: training draws places that have one of them, and never hides all of these.
     """
 
     def __init__(
@@ -150,8 +150,8 @@ class Feed:
         t = self.config.train
         observed = np.stack([anywhere(draw.available[m]).numpy() for m in self.order], axis=1)
         rng = generator(self.seed, "pattern", step)
-        spared = np.array([m in self.taught for m in self.order])
-        kept = draw_training_patterns(observed, t.patterns, t.missing_rate, rng, self.held_out_patterns, spared)
+        needed = np.array([m in self.taught for m in self.order]) if self.taught else None
+        kept = draw_training_patterns(observed, t.patterns, t.missing_rate, rng, self.held_out_patterns, needed)
         return torch.from_numpy(observed & ~kept)
 
     def _samples(self, chosen: np.ndarray) -> Draw:

@@ -23,25 +23,25 @@ def draw_training_patterns(
     rate: float,
     rng: np.random.Generator,
     held_out: np.ndarray | None = None,
-    spared: np.ndarray | None = None,
+    needed: np.ndarray | None = None,
 ) -> np.ndarray:
     """Draw which modalities each sample keeps, bool (B, M), a subset of `observed` (B, M).
 
-    Rows without any observed modality stay empty. `held_out` (n, M): patterns that must not come up. `spared` (M,): the
-    modalities that are not hidden; "uniform" is then over the patterns that have them. Raises UnknownName for an unknown
-    `kind`.
+    Rows without any observed modality stay empty. `held_out` (n, M): patterns that must not come up. `needed` (M,): the
+    modalities of which a row keeps at least one, where it has one; None for all. Raises UnknownName for an unknown `kind`.
     """
     if kind not in KINDS:
         raise unknown("training pattern", kind, KINDS)
-    stay = observed & (False if spared is None else spared)
-    kept = KINDS[kind](observed, stay, rate, rng)
+    some = observed if needed is None else observed & needed
+    wanted = np.where(some.any(1, keepdims=True), some, observed)
+    kept = KINDS[kind](observed, wanted, rate, rng)
     if held_out is None or not len(held_out):
         return kept
     for _ in range(64):
         again = (kept[:, None] == held_out).all(2).any(1)
         if not again.any():
             break
-        kept[again] = _uniform(observed[again], stay[again], rate, rng)
+        kept[again] = _uniform(observed[again], wanted[again], rate, rng)
     return kept
 
 
@@ -53,31 +53,31 @@ def held_out_patterns(names: Sequence[str], order: Sequence[str]) -> np.ndarray:
     return np.array([[m in row for m in order] for row in rows], dtype=bool).reshape(len(rows), len(order))
 
 
-def _none(observed: np.ndarray, stay: np.ndarray, rate: float, rng: np.random.Generator) -> np.ndarray:
+def _none(observed: np.ndarray, wanted: np.ndarray, rate: float, rng: np.random.Generator) -> np.ndarray:
     return observed.copy()
 
 
-def _dropout(observed: np.ndarray, stay: np.ndarray, rate: float, rng: np.random.Generator) -> np.ndarray:
-    kept = stay | observed & (rng.random(observed.shape) >= rate)
-    return _never_empty(kept, observed, rng)
+def _dropout(observed: np.ndarray, wanted: np.ndarray, rate: float, rng: np.random.Generator) -> np.ndarray:
+    kept = observed & (rng.random(observed.shape) >= rate)
+    return _never_without(kept, wanted, rng)
 
 
-def _uniform(observed: np.ndarray, stay: np.ndarray, rate: float, rng: np.random.Generator) -> np.ndarray:
-    # A fair coin per modality is uniform over all subsets; empty ones are thrown again.
-    kept = stay | observed & (rng.random(observed.shape) < 0.5)
+def _uniform(observed: np.ndarray, wanted: np.ndarray, rate: float, rng: np.random.Generator) -> np.ndarray:
+    # A fair coin per modality is uniform over all subsets; those without a wanted one are thrown again.
+    kept = observed & (rng.random(observed.shape) < 0.5)
     for _ in range(64):
-        empty = ~kept.any(1) & observed.any(1)
-        if not empty.any():
+        lost = ~(kept & wanted).any(1) & wanted.any(1)
+        if not lost.any():
             return kept
-        kept[empty] = observed[empty] & (rng.random((int(empty.sum()), observed.shape[1])) < 0.5)
-    return _never_empty(kept, observed, rng)
+        kept[lost] = observed[lost] & (rng.random((int(lost.sum()), observed.shape[1])) < 0.5)
+    return _never_without(kept, wanted, rng)
 
 
-def _never_empty(kept: np.ndarray, observed: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Give rows that lost everything one of their observed modalities back."""
-    chance = np.where(observed, rng.random(observed.shape), -1.0)
+def _never_without(kept: np.ndarray, wanted: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Give rows that lost all that is wanted one of it back."""
+    chance = np.where(wanted, rng.random(wanted.shape), -1.0)
     one = chance == chance.max(1, keepdims=True)
-    return np.where(kept.any(1, keepdims=True), kept, one & observed)
+    return np.where((kept & wanted).any(1, keepdims=True), kept, kept | (one & wanted))
 
 
 KINDS: dict[str, Callable[[np.ndarray, np.ndarray, float, np.random.Generator], np.ndarray]] = {

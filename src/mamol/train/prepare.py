@@ -44,7 +44,7 @@ class Prepared:
     source: str
     """Catalogue name or absolute path, from which `evaluate` opens the data again; "" if they came from memory."""
     given: str = ""
-    """Hash of the backbone that the configuration names, or of the weights that are extended; "" if there are none."""
+    """Hash of the backbone that the configuration names; "" if it names none."""
     extension: Extension | None = None
 
 

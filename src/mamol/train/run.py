@@ -120,7 +120,9 @@ def _make_backbone(prepared: Prepared, out: Path, progress: Progress) -> None:
         return
     if prepared.extension is not None:
         with atomic(out / "backbone") as partial:
-            shutil.copytree(prepared.extension.run / "backbone", partial)
+            partial.mkdir(parents=True)
+            for file in (prepared.extension.run / "backbone").iterdir():
+                shutil.copyfile(file, partial / file.name)  # not its mode: a run that is kept read-only has writable ones
         return
     given = prepared.config.backbone.path
     if not given:
@@ -186,6 +188,7 @@ def _same_run(prepared: Prepared, out: Path) -> None:
         # Four digits: the same on every machine.
         "means": {m: [f"{x:.3e}" for x in s.mean] for m, s in prepared.normalizer.statistics.items()},
         "backbone": prepared.given,
+        "extends": prepared.extension.hash if prepared.extension is not None else "",
         "available": prepared.feed.available_hashes(),
     }
     path = out / "run.json"
@@ -197,6 +200,9 @@ def _same_run(prepared: Prepared, out: Path) -> None:
         found.pop("means", None)
     differs = [k for k, v in own.items() if k in found and found[k] != v]  # older folders say less of the data
     if differs:
+        if "extends" in differs:
+            before = "by extending another run" if found["extends"] else "without extending a run"
+            raise ConfigError(f"{out} was started {before}; resume it with the same extend= (--extend), or take another folder.")
         said = {"config": f"configuration ({_changed(found['config'], own['config'])})", "dataset": "data set"}
         said |= {"means": "set of values (the bands have other means)"}
         said |= {"backbone": "backbone (other weights)", "available": "availability (other places lack a modality)"}
