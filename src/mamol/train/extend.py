@@ -90,7 +90,10 @@ def _config(document: RunDocument, overrides: Sequence[str]) -> Config:
 
 
 def _new(document: RunDocument, dataset: Dataset) -> tuple[str, ...]:
-    """Return the modalities that the run does not know; raises UsageError if there are none, or the rest does not fit."""
+    """Return the modalities that the run does not know; raises UsageError if there are none, or the old ones do not fit.
+
+    And DataError for an old one that is nowhere: what it is cannot be told then.
+    """
     if [c.name for c in document.classes] != list(class_names(dataset)):
         raise UsageError(
             f"the run knows the classes {', '.join(c.name for c in document.classes)}; '{dataset.name}' has "
@@ -122,7 +125,9 @@ def _anywhere(dataset: Dataset, name: str) -> bool:
 
 
 def _what(m: Modality, pixels: Mapping[str, tuple[int, int]]) -> str:
-    size = {"series": f" and {m.length} steps", "grid": f" and {pixels.get(m.name, 'any')} pixels"}.get(m.kind, "")
+    size = f" and {m.length} steps" if m.kind == "series" else ""
+    if m.name in pixels:
+        size = " of {} x {} pixels".format(*pixels[m.name])
     return f"a {m.kind} of {m.bands} bands{size}"
 
 
