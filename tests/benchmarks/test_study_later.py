@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 import study_later
+from study_cells import Cell, config_of
 from study_later import gains_of, later_table, wanted_of
 from study_records import Study
+
+from mamol.evaluate.record import read_record
 
 LATER = {"s1+aux": 70.0, "s1": 60.0, "aux": 30.0}
 START = {"s1+aux": 72.0, "s1": 61.0, "aux": 36.0}
@@ -38,3 +41,16 @@ def test_what_is_asked_for() -> None:
     assert wanted_of(["a", "b/s2"], lambda name: ("s1", "s2")) == [("a", "s1"), ("a", "s2"), ("b", "s2")]
     with pytest.raises(SystemExit, match="'a' has no sensor 's3'; it has s1, s2"):
         wanted_of(["a/s3"], lambda name: ("s1", "s2"))
+
+
+def test_records_have_the_settings_that_they_would_have_today() -> None:
+    wrong = []
+    for path in sorted(study_later.RECORDS.glob("*.json")):
+        name, sensor, seed = path.stem.split("--")
+        record = read_record(path)
+        earlier = [m for m in record["result"]["patterns"][0]["present"] if m != sensor]
+        wanted = config_of(Cell(name, "mamol", int(seed)), earlier).model_dump(mode="json")
+        command = f"python benchmarks/study_later.py {name}/{sensor} --seed {seed}"
+        if (record["config"], record["command"]) != (wanted, command):
+            wrong.append(path.name)
+    assert wrong == []
