@@ -1,9 +1,9 @@
-"""The tables of docs/study.md that change something: unseen patterns and trust, ablations, rates, worse sensors, time."""
+"""The tables of docs/study.md that change something: unseen patterns, ablations, rates, worse sensors, later ones, time."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from study_cells import HERE, ablated, about, names_of
@@ -22,9 +22,11 @@ from study_records import (
     trained_weights,
 )
 
-from mamol.evaluate.interval import paired_interval
+from mamol.evaluate.interval import mean_interval, paired_interval
 from mamol.evaluate.metrics import calibration_floor
 
+LATER = HERE / "results" / "later"
+"""Records of sensors that came later (study_later.py)."""
 TRUST = ("mamol", "more-vs-fewer", "distillation", "lora", "per-pattern", "full", "networks", "forest", "boosted")
 
 
@@ -189,10 +191,66 @@ def time_table(study: Study) -> str:
     return "\n".join([*rows, "", note])
 
 
+def read_later() -> dict[tuple[str, str], dict[int, list[dict[str, Any]]]]:
+    """Read every record: (set, sensor) -> seed -> the rows of its patterns."""
+    out: dict[tuple[str, str], dict[int, list[dict[str, Any]]]] = {}
+    for path in sorted(LATER.glob("*.json")):
+        name, sensor, seed = path.stem.split("--")
+        rows = json.loads(path.read_text(encoding="utf-8"))["result"]["patterns"]
+        out.setdefault((name, sensor), {})[int(seed)] = rows
+    return out
+
+
+def later_table(study: Study) -> str:
+    """What a later sensor gains on what was there, and what it lacks on having been there from the start."""
+    heads = ("seeds", "without it: from the start", "with it: gained", "with it: from the start", "it alone: from the start")
+    rows = [f"| set | sensor | {' | '.join(heads)} |", f"|---|---|{'---:|' * len(heads)}"]
+    for (name, sensor), runs in read_later().items():
+        start = study.get((name, "mamol", "patterns"), {})
+        gains = [gains_of(_oa(runs[s]), _oa(start[s]["patterns"]), sensor) for s in sorted(set(runs) & set(start))]
+        cells = [signed(mean_interval(column)) for column in zip(*gains, strict=True)]
+        if cells:
+            rows.append(f"| {name} | {sensor} | {len(gains)} | {' | '.join(cells)} |")
+    note = (
+        "Points of OA, mean over patterns, paired by seed, with 95 % intervals. MaMOL is trained without the sensor, then "
+        "extended by it (`mamol train --extend`), all of before frozen. Without it: the patterns that lack it, which an "
+        "extension leaves as they were to the bit, minus those of MaMOL that had the sensor from the start. With it, gained: "
+        "the patterns of some others and it, minus the same without it. From the start: minus MaMOL that had it from the start. "
+        "Both trainings have the steps of the set each. Where a sensor has holes, patterns are tested on the places that have "
+        "some of them. `python benchmarks/study_later.py SET/SENSOR --seed N`."
+    )
+    return "\n".join([*rows, "", note]) if len(rows) > 2 else "No record yet (`python benchmarks/study_later.py SET/SENSOR`)."
+
+
+Row = dict[frozenset[str], float]
+"""The OA of every pattern of a run."""
+
+
+def gains_of(later: Row, start: Row, sensor: str) -> list[float]:
+    """Return the four differences of the table for one seed."""
+
+    def mean(row: Row, wanted: Sequence[frozenset[str]]) -> float:
+        return sum(row[p] for p in wanted) / len(wanted)
+
+    old, alone = [p for p in later if sensor not in p], frozenset({sensor})
+    new = [p | alone for p in old]
+    return [
+        mean(later, old) - mean(start, old),
+        mean(later, new) - mean(later, old),
+        mean(later, new) - mean(start, new),
+        later[alone] - start[alone],
+    ]
+
+
+def _oa(rows: Sequence[dict[str, Any]]) -> Row:
+    return {frozenset(r["present"]): r["oa"] for r in rows}
+
+
 CONDITION_TABLES: dict[str, Callable[[Study], str]] = {
     "study_trust": trust_table,
     "study_faults": faults_table,
     "study_time": time_table,
     "study_ablations": ablations_table,
     "study_rates": rates_table,
+    "study_later": later_table,
 }

@@ -7,7 +7,6 @@ from itertools import product
 
 from study_cells import read_set
 from study_conditions import CONDITION_TABLES
-from study_later import later_table
 from study_ranks import ranks_table
 from study_records import (
     COLUMN,
@@ -192,7 +191,6 @@ STUDY_TABLES: dict[str, Callable[[Study], str]] = {
     "study_verdict": verdict_table,
     "study_bars": bars_table,
     "study_ranks": ranks_table,
-    "study_later": later_table,
     "study_ground": ground_table,
     "study_resampled": resampled_table,
     "study_trials": trials_table,

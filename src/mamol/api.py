@@ -94,16 +94,19 @@ def pretrain_backbone(
 
 def _prepare(dataset: Dataset | str | Path, options: TrainOptions) -> Prepared:
     source = _source(dataset)
-    data = load_dataset(dataset) if isinstance(dataset, str | Path) else dataset
-    if options.extend is not None:
-        if options.config is not None:
-            raise UsageError("a run that is extended keeps its configuration; leave config (--config) out, train.* may be set.")
-        if (options.split, options.seed) != (TrainOptions.split, TrainOptions.seed):
-            raise UsageError("a run that is extended keeps its split and its seed; leave both out.")
-        return prepare_extension(data, Path(options.extend), options.overrides, source)
-    config = options.resolved()
-    split = make_split(data, options.split, options.seed, config.tokens.window_px)
-    return prepare(data, split, config, options.seed, source)
+    if options.extend is None:
+        config, data = options.resolved(), _opened(dataset)
+        split = make_split(data, options.split, options.seed, config.tokens.window_px)
+        return prepare(data, split, config, options.seed, source)
+    if options.config is not None:
+        raise UsageError("a run that is extended keeps its configuration; leave config (--config) out, train.* may be set.")
+    if (options.split, options.seed) != (TrainOptions.split, TrainOptions.seed):
+        raise UsageError("a run that is extended keeps its split and its seed; leave both out.")
+    return prepare_extension(_opened(dataset), Path(options.extend), options.overrides, source)
+
+
+def _opened(dataset: Dataset | str | Path) -> Dataset:
+    return load_dataset(dataset) if isinstance(dataset, str | Path) else dataset
 
 
 def _source(dataset: Dataset | str | Path) -> str:
@@ -160,7 +163,7 @@ def _test_data(document: RunDocument, dataset: Dataset | str | Path | None) -> t
         if not document.source:
             raise UsageError(f"this run was trained on '{document.dataset}' from memory; say what to evaluate on with --data.")
         dataset = document.source
-    data = load_dataset(dataset) if isinstance(dataset, str | Path) else dataset
+    data = _opened(dataset)
     if data.name != document.dataset:
         roles = [np.where(a == UNLABELLED, UNUSED, TEST).astype(np.int8) for a in label_arrays(data)]
         test = float(sum(int((r == TEST).sum()) for r in roles))

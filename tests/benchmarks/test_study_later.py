@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-import study_later
+import study_conditions
 from study_cells import Cell, config_of
-from study_later import gains_of, later_table, wanted_of
+from study_conditions import gains_of, later_table
+from study_later import wanted_of
 from study_records import Study
 
 from mamol.evaluate.record import read_record
@@ -27,7 +28,7 @@ def test_the_four_differences() -> None:
 
 
 def test_a_row_is_over_the_seeds_that_both_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(study_later, "RECORDS", tmp_path)
+    monkeypatch.setattr(study_conditions, "LATER", tmp_path)
     assert later_table({}).startswith("No record yet")
     for seed in (0, 1, 7):
         record = {"result": {"patterns": rows(LATER)}}
@@ -45,7 +46,7 @@ def test_what_is_asked_for() -> None:
 
 def test_records_have_the_settings_that_they_would_have_today() -> None:
     wrong = []
-    for path in sorted(study_later.RECORDS.glob("*.json")):
+    for path in sorted(study_conditions.LATER.glob("*.json")):
         name, sensor, seed = path.stem.split("--")
         record = read_record(path)
         earlier = [m for m in record["result"]["patterns"][0]["present"] if m != sensor]

@@ -251,8 +251,10 @@ class _Bound:
             return frozen(x)
         if self.gates is None:  # the first adapted place of a layer shows the router what the tokens hold
             self.gates = self.mixture.gates(self.layer, self.routing, x)
-            last = self.routing.codes[:, self.mixture.known :][self.routing.index]
-            self.routing.count(self.layer, torch.cat([self._per_token(self.gates.values.detach()), last], dim=-1))
+            shown = self._per_token(self.gates.values.detach())
+            if self.mixture.later:
+                shown = torch.cat([shown, self.routing.codes[:, self.mixture.known :][self.routing.index]], dim=-1)
+            self.routing.count(self.layer, shown)
         bank = self.mixture.bank(self.layer, place)
         later = [(self.mixture.later_bank(m, self.layer, place), gates) for m, gates in self.later.items()]
         if isinstance(frozen, nn.Linear) and self._folds(x):

@@ -60,7 +60,7 @@ def prepare_extension(dataset: Dataset, run: Path, overrides: Sequence[str], sou
     seed_torch(seed, "start")
     model = _grown(shape, config, before)
     feed = Feed(data, split, normalizer, config, seed, new)
-    extension = Extension(run.resolve(), new, fingerprint(before.model), _temperatures(before))
+    extension = Extension(run.resolve(), fingerprint(before.model), _temperatures(before))
     return Prepared(data, split, normalizer, model, feed, config, seed, source, "", extension)
 
 

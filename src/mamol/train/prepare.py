@@ -22,10 +22,9 @@ from mamol.train.feed import Feed
 
 @dataclass(frozen=True)
 class Extension:
-    """What a trained run takes on: its folder, the new `modalities`, the `hash` of its weights, its temperatures."""
+    """The run that is extended: its folder, the `hash` of its weights, its temperatures; what is new says `Feed.taught`."""
 
     run: Path
-    modalities: tuple[str, ...]
     hash: str
     temperatures: Mapping[str, float]
 

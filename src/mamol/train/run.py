@@ -98,7 +98,7 @@ def train(prepared: Prepared, out: Path, resume: bool = False, progress: Progres
         temperatures = validation.temperatures(model)
         if extension is not None:
             temperatures |= extension.temperatures
-            training["extends"] = {"run": str(extension.run), "hash": extension.hash, "modalities": list(extension.modalities)}
+            training["extends"] = {"run": str(extension.run), "hash": extension.hash, "modalities": list(prepared.feed.taught)}
         save_run(out, model, _document(prepared, temperatures, backbone_hash, training))
         (out / "state.safetensors").unlink(missing_ok=True)
     world.wait_for_everyone()
