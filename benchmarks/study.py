@@ -4,7 +4,7 @@
     python benchmarks/study.py mfeat/lora --seed 0                 one cell; a set or a method alone will do, too
     python benchmarks/study.py mfeat/lora --seed 0 --again         train it once more and print both beside each other
     python benchmarks/study.py mfeat/ablations --seed 0            every ablation of MaMOL on a set
-    python benchmarks/study.py idtrees/lora --protocol pixel       also unseen, degraded, rate-0.5 (trained at that rate), ...
+    python benchmarks/study.py idtrees/lora --protocol pixel       also unseen, degraded, rate-0.5 (trained so), labels-0.1, ...
     python benchmarks/study.py mfeat/mamol --seed 0 --validate     the score on validation only: a trial (study_trials.py)
     python benchmarks/study.py mfeat/mamol --validate --set train.distill=0.5
 
@@ -28,6 +28,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 from study_cells import HERE, PROTOCOLS, Cell, cells, config_of, one_network, read_method, read_set
+from study_labels import counted, thinned
 from study_trials import trial_path, write_trial
 
 from mamol.api import TrainOptions, pretrain_backbone, train_model
@@ -37,7 +38,7 @@ from mamol.baselines.forest import ForestSettings, fit_trees
 from mamol.config import Config
 from mamol.data.availability import hide_at_rate, table_hash
 from mamol.data.catalog import load_dataset
-from mamol.data.dataset import Dataset, class_names, modality_names
+from mamol.data.dataset import Dataset, SampleSet, class_names, modality_names
 from mamol.data.split import make_split
 from mamol.errors import MamolError, UsageError
 from mamol.evaluate.activation import expert_activation
@@ -57,7 +58,7 @@ SHOWN = ("mean_oa", "mean_aa", "worst_oa")
 def backbone_of(cell: Cell, dataset: Dataset, config: Config, split: str) -> Path:
     """Return the pretrained backbone of a data set and seed, made where it is not there."""
     shared = config.model_copy(update={"tokens": config.tokens.model_copy(update={"placeholder": "none"})})
-    hidden_at = {"hidden at": cell.protocol} if cell.protocol.startswith("rate-") else {}
+    hidden_at = {"hidden at": cell.protocol} if cell.protocol.startswith(("rate-", "labels-")) else {}
     key = hidden_at | {
         "data": dataset.provenance,
         "tokens": shared.tokens,
@@ -170,16 +171,20 @@ def measure_cell(cell: Cell, stem: str) -> tuple[dict[str, Any], dict[str, Any],
     dataset, kind = load_dataset(own["dataset"]), str(own["split"])
     window = 16 if "baseline" in method else config_of(cell, modality_names(dataset)).tokens.window_px
     split = make_split(dataset, kind, cell.seed, window)
-    seen, more = dataset, {}
+    seen, learnt, more = dataset, split, {}
     if cell.protocol.startswith("rate-"):
         seen, table = hide_at_rate(dataset, split, float(cell.protocol.removeprefix("rate-")), cell.seed)
         more["train_table_hash"] = table_hash(table)
+    if cell.protocol.startswith("labels-") and isinstance(dataset, SampleSet):
+        kind, seen = "official", thinned(dataset, split, float(cell.protocol.removeprefix("labels-")), cell.seed)
+        learnt = make_split(seen, kind, cell.seed, window)
+        more["labels"] = counted(seen, learnt)
     made = None if "baseline" in method else trained_config(cell, seen, kind, [])
     started = time.monotonic()
     predictor: Predictor
     if made is None:
         settings = ForestSettings(**method["baseline"], seed=cell.seed)
-        predictor, config = fit_trees(seen, split, settings), asdict(settings)
+        predictor, config = fit_trees(seen, learnt, settings), asdict(settings)
     else:
         predictor, about = train_cell(cell, seen, kind, made, stem)
         more |= about
@@ -188,7 +193,8 @@ def measure_cell(cell: Cell, stem: str) -> tuple[dict[str, Any], dict[str, Any],
         if cell.protocol == "unseen":
             more["held_out"] = list(made.train.held_out)
     seconds = time.monotonic() - started
-    tested = "patterns" if cell.protocol == "unseen" else cell.protocol.partition("-")[0]
+    tested = cell.protocol.partition("-")[0]
+    tested = "patterns" if tested in ("unseen", "labels") else tested
     result = slim(score(predictor, dataset, split, tested)) | more
     if isinstance(predictor, MamolPredictor) and tested == "patterns" and len(result["patterns"]) <= MOST_PATTERNS:
         result["activation"] = expert_activation(predictor, dataset, split)

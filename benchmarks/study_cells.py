@@ -21,6 +21,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from study_labels import SHARES
+
 from mamol.config import Config, MixtureConfig
 from mamol.configs import load_config
 from mamol.evaluate.score import RATES
@@ -30,7 +32,9 @@ HERE = Path(__file__).resolve().parent
 SCENES = ("bigearthnet-s1s2", "idtrees", "embedded")
 """Sets of pixels; the others are sets of samples."""
 STUDY, RESULTS = HERE / "study", HERE / "results" / "study"
-PROTOCOLS = ("patterns", "unseen", "pixel", "degraded", *(f"rate-{r:g}" for r in RATES))
+PROTOCOLS = (
+    "patterns", "unseen", "pixel", "degraded", *(f"rate-{r:g}" for r in RATES), *(f"labels-{s:g}" for s in SHARES),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -195,6 +199,8 @@ def fits(set_name: str, method: str, protocol: str) -> bool:
     if protocol in ("pixel", "degraded") and set_name not in SCENES:
         return False
     if protocol == "unseen" and not one_network(method):
+        return False
+    if protocol.startswith("labels-") and set_name in SCENES:  # a scene's labels come by the crown or patch, not by the pixel
         return False
     training_alone = read_method(method).keys() == {"train"}
     return method not in given.get("without", []) and (scene_backbone or training_alone or method not in names_of("ablations"))

@@ -58,13 +58,15 @@ def _result(path: Path) -> dict[str, Any]:
     return found
 
 
-def difference(study: Study, name: str, ours: str, theirs: str, key: str, test_per_train: float = 0.0) -> Interval | None:
+def difference(
+    study: Study, name: str, ours: str, theirs: str, key: str, test_per_train: float = 0.0, protocol: str = "patterns"
+) -> Interval | None:
     """Return the paired difference of two methods over the seeds that both have; None without any.
 
     "mamol@worldcereal-galileo" is a method on another set than `name`, of the same data.
     """
     at = [m.partition("@") for m in (ours, theirs)]
-    a, b = (study.get((elsewhere or name, m, "patterns"), {}) for m, _, elsewhere in at)
+    a, b = (study.get((elsewhere or name, m, protocol), {}) for m, _, elsewhere in at)
     seeds = sorted(set(a) & set(b))
     return paired_interval(*([measure(runs[s], key) for s in seeds] for runs in (a, b)), test_per_train) if seeds else None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import product
 
+from study_amounts import AMOUNT_TABLES
 from study_cells import read_set
 from study_conditions import CONDITION_TABLES
 from study_ranks import ranks_table
@@ -185,13 +186,17 @@ def resampled_table(study: Study) -> str:
     return "\n".join([*rows, "", note])
 
 
-STUDY_TABLES: dict[str, Callable[[Study], str]] = {
-    "study_main": main_table,
-    "study_front": front_table,
-    "study_verdict": verdict_table,
-    "study_bars": bars_table,
-    "study_ranks": ranks_table,
-    "study_ground": ground_table,
-    "study_resampled": resampled_table,
-    "study_trials": trials_table,
-} | CONDITION_TABLES
+STUDY_TABLES: dict[str, Callable[[Study], str]] = (
+    {
+        "study_main": main_table,
+        "study_front": front_table,
+        "study_verdict": verdict_table,
+        "study_bars": bars_table,
+        "study_ranks": ranks_table,
+        "study_ground": ground_table,
+        "study_resampled": resampled_table,
+        "study_trials": trials_table,
+    }
+    | CONDITION_TABLES
+    | AMOUNT_TABLES
+)

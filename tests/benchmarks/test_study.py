@@ -13,7 +13,7 @@ import study_cells
 import study_trials
 from study_cells import Cell
 
-from made import made_scene, tiny_config
+from made import made_samples, made_scene, tiny_config
 from mamol.config import Config
 from mamol.errors import ConfigError
 
@@ -100,6 +100,22 @@ def test_a_cell_is_run_by_one_process(grid: Grid, tmp_path: Path) -> None:
         assert grid("embedded/lora") == "embedded--lora--patterns--0 is being run by another process\n"
     assert list((tmp_path / "results").iterdir()) == []
     assert "mean_oa" in grid("embedded/lora")
+
+
+def test_few_labels_are_tested_on_the_whole_test_part(grid: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study, "load_dataset", lambda name: made_samples(400))
+    grid("worldcereal-canada/lora", "worldcereal-canada/forest")
+    grid("worldcereal-canada/lora", "worldcereal-canada/forest", "--protocol", "labels-0.3")
+    for method in ("lora", "forest"):
+        few, whole = (
+            json.loads((tmp_path / "results" / f"worldcereal-canada--{method}--{p}--0.json").read_text())["result"]
+            for p in ("labels-0.3", "patterns")
+        )
+        assert 70 < sum(few["labels"].values()) < 110  # of 300 outside the test part
+        assert "labels" not in whole
+        tested = [[(p["present"], p["n"]) for p in r["patterns"]] for r in (few, whole)]
+        assert tested[0] == tested[1]
+    assert few["mean_oa"] < whole["mean_oa"]  # of the forest; the made network learns next to nothing in its four steps
 
 
 def test_validation_leaves_a_trial(grid: Grid, tmp_path: Path) -> None:

@@ -123,5 +123,6 @@ def test_cells_are_listed_seed_by_seed() -> None:
     galileo = {c.method for c in cells(["worldcereal-galileo/ablations"], [0], "patterns")}
     assert {"unweighted", "distillation"} <= galileo
     assert not {"no-shared", "lora-scale-1"} & galileo
+    assert {c.set_name for c in cells(["forest"], [0], "labels-0.1")} == set(names_of("sets")) - set(study_cells.SCENES)
     with pytest.raises(SystemExit, match="no such set or method: mfaet/lora; sets bigearthnet"):
         cells(["mfaet/lora"], [0], "patterns")
