@@ -3,7 +3,7 @@
     sets/<set>.toml        the data, what all methods share there, the methods that are left out (`without`), what some methods
                            need of their own there (`own.<method>`), the name of earlier records that count (`earlier`), and
                            the set whose forests and boosted trees are its own, too (`trees`): trees know no steps
-    methods/<method>.toml  what differs from it
+    methods/<method>.toml  what differs from it; with `base` it starts from a configuration that mamol ships
     ablations/<name>.toml  what differs from MaMOL's defaults, or from another method's (`of`)
     [budget]               of a method: the rank of the set's own mixture (by default 16 + 4 a modality + 8), shared out over
                            the method's experts in shares `shared`, `specific` and `dynamic`; without one the ranks are the set's
@@ -88,9 +88,11 @@ def read_set(name: str) -> dict[str, Any]:
 
 @cache
 def read_method(name: str) -> dict[str, Any]:
-    """Read the TOML of a method, or of an ablation on top of the method that it is of."""
+    """Read the TOML of a method, on top of the shipped configuration that it starts from, or of what an ablation is of."""
     file = next(f for kind in ("methods", "ablations") if (f := STUDY / kind / f"{name}.toml").exists())
     found = tomllib.loads(file.read_text(encoding="utf-8"))
+    if "base" in found:  # a shipped configuration: what it says, without the defaults
+        return load_config(found.pop("base")).model_dump(mode="json", exclude_unset=True) | found
     if "of" not in found:
         return found
     method = dict(read_method(found.pop("of")))

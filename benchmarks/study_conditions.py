@@ -27,6 +27,8 @@ from mamol.evaluate.metrics import calibration_floor
 
 LATER = HERE / "results" / "later"
 """Records of sensors that came later (study_later.py)."""
+STARTS = ("mamol", "double-steps")
+"""What had the sensor from the start: with the steps of the set, and with as many as a training and an extension have."""
 TRUST = ("mamol", "more-vs-fewer", "distillation", "lora", "per-pattern", "full", "networks", "forest", "boosted")
 
 
@@ -47,8 +49,8 @@ def trust_table(study: Study) -> str:
                 rises, flips = ([r[k] for r in runs] for k in ("confidence_rise", "counter_intuitive"))
                 worst = [max(r["patterns"], key=lambda p: p["ece"]) for r in runs]
                 floors = [floor for p in worst if (floor := _floor(p)) is not None]
-                cells = [rises, flips, [p["ece"] for p in worst], floors]
-                figures = " | ".join(shown(c) if c else "-" for c in cells)
+                figures = " | ".join(shown(c) if c else "-" for c in (rises, flips, [p["ece"] for p in worst], floors))
+                figures += f" {seeds_of(len(floors))}" if LEAST <= len(floors) < len(runs) else ""
                 rows.append(f"| {name} | {method} | {len(runs)} | {_unseen(study, name, method)} | {figures} |")
     note = (
         "Unseen: patterns that training held out, a third of them a seed, against having seen them, paired by seed. Confidence "
@@ -203,20 +205,27 @@ def read_later() -> dict[tuple[str, str], dict[int, list[dict[str, Any]]]]:
 
 def later_table(study: Study) -> str:
     """What a later sensor gains on what was there, and what it lacks on having been there from the start."""
-    heads = ("seeds", "without it: from the start", "with it: gained", "with it: from the start", "it alone: from the start")
+    heads = (
+        "seeds", "without it: from the start", "with it: gained", "with it: from the start", "it alone: from the start",
+        "with it: from the start, as many steps",
+    )  # fmt: skip
     rows = [f"| set | sensor | {' | '.join(heads)} |", f"|---|---|{'---:|' * len(heads)}"]
     for (name, sensor), runs in read_later().items():
-        start = study.get((name, "mamol", "patterns"), {})
-        gains = [gains_of(_oa(runs[s]), _oa(start[s]["patterns"]), sensor) for s in sorted(set(runs) & set(start))]
+        start, long = ({s: _oa(r["patterns"]) for s, r in study.get((name, m, "patterns"), {}).items()} for m in STARTS)
+        later = {s: _oa(rows_) for s, rows_ in runs.items()}
+        gains = [gains_of(later[s], start[s], sensor) for s in sorted(later.keys() & start.keys())]
         cells = [signed(mean_interval(column)) for column in zip(*gains, strict=True)]
         if cells:
+            longer = [gains_of(later[s], long[s], sensor)[2] for s in sorted(later.keys() & long.keys())]
+            cells.append(signed(mean_interval(longer)) if longer else "-")
             rows.append(f"| {name} | {sensor} | {len(gains)} | {' | '.join(cells)} |")
     note = (
         "Points of OA, mean over patterns, paired by seed, with 95 % intervals. MaMOL is trained without the sensor, then "
         "extended by it (`mamol train --extend`), all of before frozen. Without it: the patterns that lack it, which an "
         "extension leaves as they were to the bit, minus those of MaMOL that had the sensor from the start. With it, gained: "
         "the patterns of some others and it, minus the same without it. From the start: minus MaMOL that had it from the start. "
-        "Both trainings have the steps of the set each. Where a sensor has holes, patterns are tested on the places that have "
+        "Both trainings have the steps of the set each, so the last column is against MaMOL from the start with twice the steps "
+        "(the ablation `double-steps`). Where a sensor has holes, patterns are tested on the places that have "
         "some of them. `python benchmarks/study_later.py SET/SENSOR --seed N`."
     )
     return "\n".join([*rows, "", note]) if len(rows) > 2 else "No record yet (`python benchmarks/study_later.py SET/SENSOR`)."

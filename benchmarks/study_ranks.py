@@ -13,21 +13,21 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy import stats
-from study_records import COLUMN, KEYS, LEAST, METHODS, Study, measure
+from study_records import COLUMN, KEYS, LEAST, PARADIGMS, Study, measure
 
 from mamol.evaluate.interval import mean_interval
 
 TOGETHER = ("worldcereal-canada-long", "worldcereal-galileo", "bigearthnet-s1s2", "mfeat", "idtrees", "fashion-products")
 """Every data set and backbone once, with as many steps as most methods have there."""
 MOST = 10
-"""Methods that a set needs to count: else few methods would have run on all."""
+"""Paradigms that a set needs to count: else few would have run on all."""
 
 
 def ranks_table(study: Study) -> str:
-    """Mean ranks over the sets on which most methods have run, and what MaMOL has over each, with an interval over sets."""
+    """Mean ranks over the sets on which most paradigms have run, and what MaMOL has over each, with an interval over sets."""
     sets, methods = complete(study)
     if "mamol" not in methods or len(sets) < 2:
-        return "Too few sets have ten methods with three seeds."
+        return "Too few sets have ten paradigms with three seeds."
     ranks = {key: mean_ranks(study, sets, methods, key) for key in KEYS}
     heads = [*(f"rank by {COLUMN[k]}" for k in KEYS), *(f"Δ {COLUMN[k]}" for k in KEYS)]
     rows = [f"| method | {' | '.join(heads)} |", f"|---|{'---:|' * len(heads)}"]
@@ -38,28 +38,39 @@ def ranks_table(study: Study) -> str:
     found = {k: friedman(study, sets, methods, k) for k in KEYS}
     said = ", ".join(f"{COLUMN[k]} p = {p:.2f}" for k, p in found.items())
     note = (
-        f"Of {', '.join(sets)}: those where ten methods have three seeds or more; all methods that have them on every one of "
-        f"these. Ranks by the mean over the seeds that all share, 1 is the best of {len(methods)}. Friedman's test that all are "
-        f"alike: {said}; two mean ranks differ by Nemenyi's test from {critical_difference(len(methods), len(sets)):.1f} on "
-        "(Demšar, 2006). Δ: MaMOL minus the method, points, mean over the sets with a 95 % interval over the sets, a set "
-        "counting once. So few sets say little of other data, and two backbones on one data set are not two data sets."
+        f"Of {', '.join(sets)}: those where ten paradigms have three seeds or more; the paradigms that have them on every one of "
+        f"these. Ranks by the mean over the seeds that all share ({_seeds(study, sets, methods)}), 1 is the best of "
+        f"{len(methods)}. Friedman's test that all are alike: {said}; two mean ranks differ by Nemenyi's test from "
+        f"{critical_difference(len(methods), len(sets)):.1f} on (Demšar, 2006). Δ: MaMOL minus the method, points, over the "
+        "seeds that these two share, mean over the sets with a 95 % interval over the sets, a set counting once. On `mfeat`, "
+        "whose classes are equally frequent, OA is AA. So few sets say little of other data, and two backbones on one "
+        "data set are not two data sets."
     )
     return "\n".join([*rows, "", note])
 
 
 def complete(study: Study) -> tuple[list[str], list[str]]:
-    """Return the sets on which most methods have run, and the methods that have run on all of these."""
-    ran = {s: [m for m in METHODS if len(study.get((s, m, "patterns"), {})) >= LEAST] for s in TOGETHER}
+    """Return the sets on which most paradigms have run, and the paradigms that have run on all of these."""
+    ran = {s: [m for m in PARADIGMS if len(study.get((s, m, "patterns"), {})) >= LEAST] for s in TOGETHER}
     sets = [s for s, methods in ran.items() if len(methods) >= MOST]
-    return sets, [m for m in METHODS if sets and all(m in ran[s] for s in sets)]
+    return sets, [m for m in PARADIGMS if sets and all(m in ran[s] for s in sets)]
+
+
+def _shared(study: Study, name: str, methods: Sequence[str]) -> list[int]:
+    return sorted(set.intersection(*(set(study[name, m, "patterns"]) for m in methods)))
+
+
+def _seeds(study: Study, sets: Sequence[str], methods: Sequence[str]) -> str:
+    """Say how many seeds all share on every set: "3", or "3 to 5"."""
+    counts = sorted({len(_shared(study, s, methods)) for s in sets})
+    return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
 
 
 def _means(study: Study, sets: Sequence[str], methods: Sequence[str], key: str) -> np.ndarray:
     """Return (sets, methods): the mean of a measure over the seeds that all of the methods share."""
     out = np.empty((len(sets), len(methods)))
     for i, name in enumerate(sets):
-        runs = [study[name, m, "patterns"] for m in methods]
-        seeds = sorted(set.intersection(*(set(r) for r in runs)))
+        runs, seeds = [study[name, m, "patterns"] for m in methods], _shared(study, name, methods)
         out[i] = [np.mean([measure(r[s], key) for s in seeds]) for r in runs]
     return out
 

@@ -20,8 +20,8 @@ SETS = (
     "bigearthnet-s1s2", "fashion-products", "embedded",
 )  # fmt: skip
 PARADIGMS = (
-    "mamol", "mamol-paper", "lora", "lora+modality", "per-pattern", "dense", "top-k", "switch", "expert-choice", "soft-moe",
-    "shared+routed", "modality-hard", "laplace", "flex", "masked-gate", "hydra", "adaptive",
+    "mamol", "mamol-paper", "paper-places", "lora", "lora+modality", "per-pattern", "dense", "top-k", "switch", "expert-choice",
+    "soft-moe", "shared+routed", "modality-hard", "laplace", "flex", "masked-gate", "hydra", "adaptive",
 )  # fmt: skip
 OTHERS = (
     "head", "prompts", "full", "networks", "ensemble", "fill-zeros", "fill-mean", "fill-regression", "forest", "boosted",

@@ -10,9 +10,9 @@ from study_ranks import critical_difference, friedman, mean_ranks, over_sets, ra
 from study_records import Study
 
 SCORES = {
-    "worldcereal-canada-long": {"mamol": 60.0, "lora": 59.0, "full": 58.0},
-    "mfeat": {"mamol": 98.0, "lora": 98.5, "full": 97.0},
-    "idtrees": {"mamol": 50.0, "lora": 50.0, "full": 48.0},
+    "worldcereal-canada-long": {"mamol": 60.0, "lora": 59.0, "dense": 58.0},
+    "mfeat": {"mamol": 98.0, "lora": 98.5, "dense": 97.0},
+    "idtrees": {"mamol": 50.0, "lora": 50.0, "dense": 48.0},
 }
 
 
@@ -25,20 +25,20 @@ def study_of(scores: dict[str, dict[str, float]]) -> Study:
 
 
 def test_ranks_are_averaged_over_sets_and_equals_share_one() -> None:
-    ranks = mean_ranks(study_of(SCORES), list(SCORES), ["mamol", "lora", "full"], "mean_oa")
-    assert ranks == pytest.approx({"mamol": (1 + 2 + 1.5) / 3, "lora": (2 + 1 + 1.5) / 3, "full": 3.0})
+    ranks = mean_ranks(study_of(SCORES), list(SCORES), ["mamol", "lora", "dense"], "mean_oa")
+    assert ranks == pytest.approx({"mamol": (1 + 2 + 1.5) / 3, "lora": (2 + 1 + 1.5) / 3, "dense": 3.0})
 
 
 def test_a_mean_is_over_the_seeds_that_all_share() -> None:
     study = study_of(SCORES)
-    study["mfeat", "full", "patterns"][3] = dict.fromkeys(("mean_oa", "mean_aa", "worst_oa"), 500.0)
-    assert mean_ranks(study, list(SCORES), ["mamol", "lora", "full"], "mean_oa")["full"] == 3.0
+    study["mfeat", "dense", "patterns"][3] = dict.fromkeys(("mean_oa", "mean_aa", "worst_oa"), 500.0)
+    assert mean_ranks(study, list(SCORES), ["mamol", "lora", "dense"], "mean_oa")["dense"] == 3.0
 
 
 def test_friedman_and_nemenyi() -> None:
-    alike = {name: {"mamol": 3.0, "lora": 2.0, "full": 1.0} for name in ("a", "b", "c", "d")}
+    alike = {name: {"mamol": 3.0, "lora": 2.0, "dense": 1.0} for name in ("a", "b", "c", "d")}
     # The same order on four sets: chi square 12 * 4 / (3 * 4) * (1 + 4 + 9 - 12) = 8 with two degrees of freedom.
-    assert friedman(study_of(alike), list(alike), ["mamol", "lora", "full"], "mean_oa") == pytest.approx(exp(-4))
+    assert friedman(study_of(alike), list(alike), ["mamol", "lora", "dense"], "mean_oa") == pytest.approx(exp(-4))
     assert critical_difference(4, 14) == pytest.approx(1.25, abs=0.005)  # Demšar's own example
 
 
@@ -53,8 +53,8 @@ def test_a_set_counts_once_however_many_seeds_it_has() -> None:
 def test_only_what_has_run_on_all_sets_is_ranked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study_ranks, "MOST", 3)
     study = study_of(SCORES)
-    del study["idtrees", "full", "patterns"][0]
+    del study["idtrees", "dense", "patterns"][0]
     table = ranks_table(study)  # idtrees has two methods left with three seeds
-    assert [row.split(" | ")[0] for row in table.splitlines()[2:5]] == ["| mamol", "| lora", "| full"]
+    assert [row.split(" | ")[0] for row in table.splitlines()[2:5]] == ["| mamol", "| lora", "| dense"]
     assert "Of worldcereal-canada-long, mfeat:" in table
     assert ranks_table({}).startswith("Too few sets")

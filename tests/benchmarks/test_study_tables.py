@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import study_conditions
 import study_tables
 from study_records import Study
@@ -22,7 +24,61 @@ def test_the_verdict_needs_three_seeds_and_an_interval_beyond_zero() -> None:
         for m, values in seen.items()
     }
     rows = [r for r in study_tables.verdict_table(study).splitlines() if r.startswith("| ")]
-    assert rows[1:] == ["| lora | 1 | 1 | 0 | 0 | 0 | 0 | 1 |", "| full | 1 | 0 | 1 | 0 | 0 | 1 | 0 |"]
+    assert rows[1:] == ["| lora | 1 | 1 (1) | 0 | 0 | 0 | 0 | 1 (1) |", "| full | 1 | 0 | 1 (1) | 0 | 0 | 1 (1) | 0 |"]
+
+
+def test_the_verdict_corrects_for_seeds_that_resample_one_data_set() -> None:
+    ours, lora, head = (51.0, 51.0, 52.0, 50.0, 51.0), (50.0,) * 5, (10.0,) * 5
+    values = {"mamol": ours, "lora": lora, "head": head}
+    study: Study = {
+        ("idtrees", m, "patterns"): {s: {"mean_oa": v, "mean_aa": 40.0} for s, v in enumerate(some)} for m, some in values.items()
+    }
+    table = study_tables.verdict_table(study)  # [+0.1, +1.9], corrected [-0.5, +2.5]
+    assert "| lora | 1 | 1 (0) | 0 (1) | 0 | 0 | 1 (1) | 0 |" in table
+    assert "| head | 1 | 1 (1) | 0 | 0 | 0 | 1 (1) | 0 |" in table
+    assert "Of 4 intervals 2 say ahead and 0 behind, corrected 1 and 0" in table
+
+
+def trained(oa: float, score: float, best: int, *steps: int) -> dict[str, Any]:
+    return result(oa, training={"best_score": score, "best_step": best, "rows": [{"step": s} for s in steps]})
+
+
+def test_the_validation_score_stands_beside_the_test() -> None:
+    study: Study = {
+        ("mfeat", "mamol", "patterns"): {s: trained(60.0, 50.0, 200, 100, 200) for s in range(2)},
+        ("mfeat", "lora", "patterns"): {s: trained(61.0, 47.5, 200, 100, 200) for s in range(2)},
+        ("mfeat", "forest", "patterns"): {0: result(61.0)},
+    }
+    for runs in study.values():
+        runs[0]["parameters"] = {"experts": 9}
+    last = {r.split(" | ")[0]: r.split(" | ")[-1] for r in study_tables.main_table(study).splitlines() if r.startswith("| ")}
+    assert (last["| lora"], last["| forest"], last["| mamol"]) == ("+2.5 (2 seeds) |", "- |", " |")
+
+
+def test_how_many_runs_had_finished_learning() -> None:
+    study: Study = {
+        ("mfeat", "mamol", "patterns"): {0: trained(60.0, 1.0, 300, 100, 200, 300), 1: trained(60.0, 1.0, 200, 100, 200, 300)},
+        ("mfeat", "lora", "patterns"): {0: trained(60.0, 1.0, 100, 100, 200, 300)},
+        ("mfeat", "forest", "patterns"): {0: result(60.0)},
+    }
+    (row,) = [r for r in study_tables.steps_table(study).splitlines() if r.startswith("| mfeat")]
+    assert row == "| mfeat | 600 | 100 | 3 | 1 | 2 |"
+
+
+def test_a_data_set_is_told_once() -> None:
+    def runs(*counts: int) -> dict[int, dict[str, Any]]:
+        rows = [{"present": ["s1", "s2"]}, {"present": ["s1"]}, {"present": ["s2"]}]
+        return {i: {"classes": ["a", "b"], "patterns": [{**rows[0], "n": n}, *rows[1:]]} for i, n in enumerate(counts)}
+
+    study: Study = {
+        ("worldcereal-canada", "mamol", "patterns"): runs(800, 1200, 900),
+        ("worldcereal-galileo", "mamol", "patterns"): runs(1),
+        ("mfeat", "mamol", "patterns"): runs(7, 7),
+    }
+    assert study_tables.data_table(study).splitlines()[2:] == [
+        "| worldcereal-canada | s1, s2 | 2 | 3 | 800 to 1,200 |",
+        "| mfeat | s1, s2 | 2 | 3 | 7 |",
+    ]
 
 
 def test_the_front_table_is_over_the_seeds_that_all_have() -> None:
