@@ -97,8 +97,9 @@ def front_table(study: Study) -> str:
             rows.append(f"| {called} | {FRONT[method]} | {len(seeds)} | {cells} |")
     note = (
         "Percent over every combination of sensors, mean ± half of the 95 % interval over the seeds that all have (fold, initial "
-        "weights), block split; networks trained 2,400 steps on crops, 400 elsewhere; trees untuned. Folds differ more than methods "
-        "do: [the study](docs/study.md) has the paired differences. It does not show other data, other splits, or longer training."
+        "weights), block split; networks trained 2,400 steps on crops, 400 elsewhere; trees untuned. Folds differ more than "
+        "methods do: [the study](docs/study.md) has the paired differences. It does not show other data, other splits, or longer "
+        "training."
     )
     return "\n".join([*rows, "", note])
 
