@@ -24,7 +24,8 @@ def labels_table(study: Study) -> str:
     for name in SETS:
         protocols = [p for p in (*(f"labels-{s:g}" for s in SHARES), "patterns")]
         few = {m for m in METHODS for p in protocols[:-1] if (name, m, p) in study}
-        for protocol, method in ((p, m) for p in protocols for m in METHODS if m in few and (name, m, p) in study):
+        shown_of = few if "mamol" in few else set()  # trees alone are those of another set with the same data
+        for protocol, method in ((p, m) for p in protocols for m in METHODS if m in shown_of and (name, m, p) in study):
             runs = study[name, method, protocol]
             means = [shown([r[k] for r in runs.values()]) for k in KEYS[:2]]
             gaps = [signed(difference(study, name, "mamol", method, k, protocol=protocol)) for k in KEYS]

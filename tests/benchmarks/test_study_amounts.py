@@ -20,7 +20,9 @@ def test_every_share_of_the_labels_has_its_rows() -> None:
         ("mfeat", "mamol", "patterns"): {0: result(60.0)},
         ("mfeat", "lora", "patterns"): {0: result(62.0)},
         ("mfeat", "full", "patterns"): {0: result(70.0)},
+        ("idtrees", "forest", "labels-0.1"): {0: result(70.0)},
     }
+    assert "idtrees" not in labels_table(study)
     found = lines(labels_table(study))
     assert [r[1:4] for r in found] == [
         ["10% (40 + 11)", "mamol", "3"],
