@@ -29,7 +29,7 @@ test: install ## all tests
 
 check: lint types ## lint, types, layers, tables and docs that are current
 	$(BIN)/python benchmarks/table.py --check
-	$(BIN)/python docs/make_cli.py --check
+	$(BIN)/python docs/make_pages.py --check
 
 lint: install ## ruff and the layers of the imports
 	$(BIN)/ruff check src tests benchmarks docs
@@ -42,8 +42,8 @@ types: install ## mypy
 tables: install ## write the tables of README and docs from the records
 	$(BIN)/python benchmarks/table.py
 
-docs: install ## write docs/cli.md from the command line's help
-	$(BIN)/python docs/make_cli.py
+docs: install ## write docs/cli.md and docs/settings.md from the code
+	$(BIN)/python docs/make_pages.py
 
 bench: install ## run every experiment that has no record yet (hours; stop and start as you like)
 	$(BIN)/python benchmarks/run.py

@@ -96,3 +96,9 @@ def test_wrong_files(tmp_path: Path) -> None:
 def test_defaults_are_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Config().train.steps = 3  # type: ignore[misc]
+
+
+def test_every_setting_says_what_it_means() -> None:
+    sections = {name: field.annotation for name, field in Config.model_fields.items()}
+    silent = [f"{s}.{k}" for s, section in sections.items() for k, f in section.model_fields.items() if not f.description]
+    assert silent == []

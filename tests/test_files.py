@@ -148,3 +148,14 @@ def test_a_file_in_the_place_of_a_folder_is_said(tmp_path: Path) -> None:
     for path in (tmp_path / "file" / "a.txt", tmp_path / "file" / "b" / "a.txt"):
         with pytest.raises(WriteFailed, match=r"could not write .*a\.txt"):
             write_text(path, "y")
+
+
+def test_a_file_has_the_rights_of_any_new_file_whoever_wrote_it(tmp_path: Path) -> None:
+    (tmp_path / "any").touch()
+    usual = (tmp_path / "any").stat().st_mode
+    with atomic(tmp_path / "f") as partial:
+        partial.touch(0o600)
+    with atomic(tmp_path / "folder") as partial:
+        (partial / "deep").mkdir(parents=True)
+        (partial / "deep" / "f").touch(0o600)
+    assert [(tmp_path / f).stat().st_mode for f in ("f", "folder/deep/f")] == [usual, usual]

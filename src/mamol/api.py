@@ -7,6 +7,7 @@ mamol.map_scene("runs/idtrees", "idtrees", "map.tif", mamol.MapOptions(without=[
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +21,9 @@ from mamol.configs import load_config
 from mamol.data.area import Area, read_area
 from mamol.data.catalog import CATALOG, load_dataset, open_reader
 from mamol.data.dataset import UNLABELLED, Dataset, Scene, label_arrays
-from mamol.data.memory import MemoryReader
-from mamol.data.split import TEST, UNUSED, Split, make_split, split_again
+from mamol.data.memory import MemoryReader, Reader
+from mamol.data.reader import FileReader
+from mamol.data.split import TEST, UNUSED, Split, make_split, split_again, unlabelled_split
 from mamol.errors import UsageError, unknown
 from mamol.evaluate.activation import expert_activation
 from mamol.evaluate.score import score
@@ -37,6 +39,7 @@ from mamol.train import run as training
 from mamol.train.extend import prepare_extension
 from mamol.train.prepare import Prepared, prepare
 
+log = logging.getLogger(__name__)
 Progress = Callable[[str, int, int, str], None]
 """Called as progress(what, done, total, note)."""
 BASELINES = ("forest", "boosted")
@@ -84,11 +87,20 @@ def train_model(
 def pretrain_backbone(
     dataset: Dataset | str | Path, out: str | Path, options: TrainOptions | None = None, progress: Progress = silent
 ) -> Path:
-    """Pretrain a backbone without labels and write its folder; use it with backbone.path. Raises as `train_model`."""
+    """Pretrain a backbone without labels and write its folder; use it with backbone.path.
+
+    Where there are labels, it stays out of the test part of their split; without any, all of the data are used. Raises as
+    `train_model`.
+    """
     if options is not None and options.extend is not None:
         raise UsageError("a run is extended by train_model, not by a pretraining; leave extend out.")
     must_not_exist(Path(out), overwrite=None)
-    training.pretrain_backbone(_prepare(dataset, options or TrainOptions()), Path(out), progress)
+    options, data = options or TrainOptions(), _opened(dataset)
+    if any((a != UNLABELLED).any() for a in label_arrays(data)):
+        prepared = _prepare(data, options)
+    else:
+        prepared = prepare(data, unlabelled_split(data, options.seed), options.resolved(), options.seed)
+    training.pretrain_backbone(prepared, Path(out), progress)
     return Path(out)
 
 
@@ -224,7 +236,10 @@ def map_scene(
     OutputExists, UsageError for files that two maps would share, GridMismatch for an area beside the scene.
     """
     options, document, predictor = options or MapOptions(), read_run(Path(run)), load_run(run)
+    if isinstance(options.without, str) or isinstance(options.tiles, str):
+        raise UsageError("MapOptions.without and .tiles are lists of names, such as without=['s1']; a text came.")
     reader = MemoryReader(dataset) if isinstance(dataset, Scene) else open_reader(dataset, predictor.modalities)
+    _say_unread(reader, predictor.modalities)
     for name in options.tiles:
         if name not in reader.tile_names:
             raise unknown("tile", name, reader.tile_names)
@@ -243,3 +258,14 @@ def map_scene(
         for tile in tiles
     ]  # fmt: skip
     return map_tiles(predictor, reader, requests, Path(out), options.engine(), progress)
+
+
+def _say_unread(reader: Reader, known: Sequence[str]) -> None:
+    """Warn where a sensor that the run knows is missing while the scene has one that it does not know: perhaps a misnomer."""
+    there = list(reader.spec.modalities) if isinstance(reader, FileReader) else [m.name for m in reader.modalities]
+    left_out, lacking = [m for m in there if m not in known], [m for m in known if m not in there]
+    if left_out and lacking:
+        log.warning(
+            "'%s' has no '%s', which the run knows; what the run does not know is left out: %s. If they are the same sensor, "
+            "give it the run's name", reader.name, "', '".join(lacking), ", ".join(left_out),
+        )  # fmt: skip

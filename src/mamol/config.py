@@ -59,6 +59,7 @@ class BackboneConfig(Section):
     """The frozen transformer: ours (scene), Galileo for Sentinel data, or one Hugging Face model per modality."""
 
     kind: Literal["scene", "galileo-nano", "transformers"] = "scene"
+    """Whose weights are frozen: mamol's own, pretrained on the data; Galileo's; or one model per modality."""
     models: dict[str, str] = {}
     """Of "transformers": a model's name or folder per modality; a modality without one gets tokens of mamol's own."""
     depths: dict[str, Positive] = {}
@@ -68,9 +69,13 @@ class BackboneConfig(Section):
     path: str = ""
     """Folder of a backbone made by `mamol pretrain`; "" pretrains one at the start of training."""
     width: Size = 96
+    """Channels of a token; with depth, heads and mlp_ratio of "scene" alone."""
     depth: int = Field(4, ge=1, le=256)
+    """Transformer layers."""
     heads: Size = 4
+    """Attention heads of a layer."""
     mlp_ratio: Size = 4
+    """Width of the feed-forward layer, in widths of a token."""
     freeze: bool = True
     """False trains the whole network (a baseline, not the method)."""
 
@@ -87,7 +92,9 @@ class PretrainConfig(Section):
     steps: int = Field(600, ge=0)
     """0 leaves the backbone at its random start."""
     batch: Positive = 32
+    """Windows or samples of a step."""
     lr: float = Field(1e-3, gt=0)
+    """Learning rate of AdamW."""
     mask_tokens: Unit = 0.5
     """Share of the tokens hidden and predicted."""
     mask_modality: Unit = 0.3
@@ -104,8 +111,11 @@ class MixtureConfig(Section):
     specific_rank: Rank = 4
     """Rank of each modality's own expert; 0 leaves them out."""
     dynamic_rank: Rank = 4
+    """Rank of each expert that the router chooses; 0 leaves them out."""
     n_dynamic: int = Field(2, ge=0, le=256)
+    """How many experts the router chooses from."""
     top_k: Size = 1
+    """How many of them are on, by rules that choose."""
     alpha: float = Field(16.0, gt=0, allow_inf_nan=False)
     """Scale of an expert of rank r: alpha / r."""
     scale: float = Field(0.0, ge=0, allow_inf_nan=False)
@@ -154,11 +164,13 @@ class ExpertConfig(MixtureConfig):
     targets: tuple[Target, ...] = ("q", "k", "v", "out", "fc1", "fc2")
     """Beside which frozen Linear layers, or "ffn" for the whole feed-forward block (the paper)."""
     layers: tuple[int, ...] | Literal["all"] = "all"
+    """Layers of the backbone that have experts, counted from 0."""
     scope: Literal["all", "own"] = "all"
     """Tokens a modality-specific expert acts on: all, or its own modality's."""
     projection: bool = False
     """GELU and a dense projection after the sum of experts, as the paper's code; only with targets = ["ffn"]."""
     path: Literal["auto", "low-rank", "folded"] = "auto"
+    """How experts are computed: beside the layer, or folded into its weights; auto folds to predict few patterns."""
     scale: float = Field(4.0, ge=0, allow_inf_nan=False)
     """The same scale for every expert; 0 takes alpha / r, as the paper's code."""
 
@@ -176,10 +188,13 @@ class RouterConfig(Section):
     rule: Rule = "mlp"
     """How it decides: a file each in model/rules/, with its source."""
     input: Literal["pattern", "pattern+content", "content"] = "pattern"
+    """What it sees: which modalities are there, the tokens, or both."""
     code_dim: Size = 8
     """Width of psi, the embedded availability."""
     hidden: Size = 32
+    """Width of the router's hidden layer, of rules that have one."""
     temperature: float = Field(1.0, ge=0.3)
+    """Divides what goes into the gates' softmax: lower is harder."""
     balance: float = Field(0.0, ge=0)
     """Weight of what the rule adds to the loss: mostly load balancing."""
 
@@ -188,27 +203,38 @@ class ModelConfig(Section):
     """How tokens are fused and what is classified."""
 
     fusion: Literal["joint", "late"] = "joint"
+    """"joint": one pass over the tokens of all modalities; "late": one pass a modality, features side by side."""
     task: Literal["dense", "centre"] = "dense"
     """Scenes: "dense" classifies every pixel of a window, "centre" the middle pixel of a patch (the paper)."""
     prompts: int = Field(0, ge=0, le=256)
     """Learned tokens per pattern and layer (missing-aware prompts, a baseline); only without experts."""
     head_hidden: Size = 96
+    """Width of the classification head's hidden layer."""
     dropout: Unit = 0.3
+    """Dropout in the head while training."""
 
 
 class TrainConfig(Section):
     """The training loop."""
 
     steps: Positive = 1500
+    """Training steps at most; it stops earlier when `patience` says so."""
     batch: Positive = 32
+    """Windows or samples of a step."""
     lr: float = Field(1e-3, gt=0)
+    """Highest learning rate of AdamW."""
     weight_decay: float = Field(0.02, ge=0)
+    """Of AdamW."""
     betas: tuple[float, float] = (0.9, 0.98)
+    """Of AdamW."""
     warmup: Unit = 0.1
     """Share of the steps with a rising learning rate."""
     decay: Literal["linear", "cosine"] = "cosine"
+    """How the learning rate falls to zero after the warm-up."""
     clip: float = Field(1.0, gt=0)
+    """Longest gradient; a longer one is shortened to it."""
     label_smoothing: Unit = 0.05
+    """Share of a label that is spread over all classes."""
     class_balance: Unit = 0.3
     """Power of the inverse class frequency in the loss; 0 is plain cross-entropy."""
     patterns: Literal["none", "dropout", "uniform"] = "uniform"
@@ -226,10 +252,13 @@ class TrainConfig(Section):
     ema: Unit = 0.99
     """Decay of the running mean of the weights that is evaluated and kept; 0 keeps the last weights."""
     eval_every: Positive = 100
+    """Steps between evaluations on validation; the state to resume from is saved at each."""
     patience: Positive = 5
     """Evaluations without a better validation score before stopping."""
     precision: Literal["no", "fp16", "bf16"] = "no"
+    """Mixed precision of the steps."""
     train_tokenizers: bool = True
+    """False trains experts, router and head alone."""
 
 
 class Config(Section):

@@ -15,6 +15,9 @@ from typing import Any
 
 from mamol.errors import FileMissing, OutputExists, WriteFailed, some
 
+UMASK = os.umask(0)
+"""Which rights a new file does not get; asked once, while nothing else runs."""
+os.umask(UMASK)
 SHOWN = 5
 """Names of a folder's content that an error lists."""
 BY_ITSELF = (".DS_Store", "Thumbs.db", ".nfs*", "*.aux.xml", "*.ovr")
@@ -50,6 +53,13 @@ def must_not_exist(path: Path, overwrite: bool | None = False, ours: Sequence[st
         )
 
 
+def _as_shared(made: Path) -> None:
+    """Give files the rights that any new file has: some writers, safetensors among them, keep theirs to the owner."""
+    for file in [made, *made.rglob("*")] if made.is_dir() else [made]:
+        if file.is_file() and not file.is_symlink():
+            os.chmod(file, 0o666 & ~UMASK)
+
+
 @contextmanager
 def atomic(path: Path, overwrite: bool = True, ours: Sequence[str] = ()) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is renamed to `path`, on any failure it is removed.
@@ -64,6 +74,7 @@ def atomic(path: Path, overwrite: bool = True, ours: Sequence[str] = ()) -> Iter
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
+        _as_shared(partial)
         if path.is_dir() and partial.is_dir():
             must_not_exist(path, overwrite, ours)  # while the new one was made, something may have been put there
             _refill(path, partial)

@@ -151,3 +151,10 @@ def test_what_cannot_be_split() -> None:
 def test_roles_cover_unlabelled_ground(one_tile: Scene) -> None:
     roles = make_split(one_tile, "block", 0, 8).roles[0]
     assert (roles[one_tile.tiles[0].labels < 0] != UNUSED).any()
+
+
+def test_too_few_labels_for_blocks_are_refused_in_words() -> None:
+    few = made_samples(4)
+    few = replace(few, labels=np.array([0, 0, 1, 2], dtype=np.int16))
+    with pytest.raises(DataError, match="needs a class with at least 4 labels; the largest here has 2"):
+        make_split(few, "block", 0, 8)

@@ -57,7 +57,7 @@ def test_every_known_data_set_has_a_line() -> None:
     assert [n for n in CATALOG if f"`{n}`" not in page] == []
 
 
-@pytest.mark.parametrize("script", ["benchmarks/table.py", "docs/make_cli.py"])
+@pytest.mark.parametrize("script", ["benchmarks/table.py", "docs/make_pages.py"])
 def test_made_pages_are_current(script: str) -> None:
     done = subprocess.run([sys.executable, str(ROOT / script), "--check"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

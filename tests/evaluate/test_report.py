@@ -68,6 +68,7 @@ def test_other_data_is_tested_wholly_and_changed_data_is_refused(scene_run: Trai
     result = evaluate_run(scene_run.run, renamed).results
     assert list(result) == ["mamol"]
     assert result["mamol"]["split"] == "all"
+    assert "all of other data than trained on" in as_markdown(result)
     assert result["mamol"]["patterns"][0]["n"] == sum(int((t.labels >= 0).sum()) for t in other.tiles)
     with pytest.raises(UsageError, match="from memory"):
         evaluate_run(scene_run.run)

@@ -124,3 +124,26 @@ def test_a_map_does_not_replace_the_run_that_makes_it(scene_run: Trained) -> Non
     with pytest.raises(UsageError, match=r"mamol\.json is a file that the map is made from"):
         map_scene(scene_run.run, scene_run.dataset, scene_run.run / "mamol.tif", MapOptions(tiles=("t0",), overwrite=True))
     assert (scene_run.run / "mamol.json").read_bytes() == before
+
+
+def test_a_sensor_under_a_name_that_the_run_does_not_know_is_told(
+    scene_run: Trained, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = made_scene(1)
+    called = {"hsi": "optical"}
+    modalities = tuple(replace(m, name=called.get(m.name, m.name)) for m in made.modalities)
+    tiles = tuple(
+        replace(
+            t,
+            values={called.get(m, m): v for m, v in t.values.items()},
+            available={called.get(m, m): a for m, a in t.available.items()},
+        )
+        for t in made.tiles
+    )
+    map_scene(scene_run.run, replace(made, modalities=modalities, tiles=tiles), tmp_path / "m.tif")
+    assert "'made' has no 'hsi', which the run knows; what the run does not know is left out: optical." in caplog.text
+    caplog.clear()
+    map_scene(scene_run.run, made, tmp_path / "n.tif")
+    assert "does not know" not in caplog.text
+    with pytest.raises(UsageError, match=r"such as without=\['s1'\]"):
+        map_scene(scene_run.run, made, tmp_path / "o.tif", MapOptions(without="hsi"))

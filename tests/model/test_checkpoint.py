@@ -132,3 +132,9 @@ def test_the_document_says_what_was_trained(scene_run: Trained) -> None:
     assert set(document.parameters) == {"experts", "router", "tokenizers", "head", "backbone", "frozen"}
     assert document.training["best_step"] in {3, 6}
     assert "hsi+sar+lidar" in document.temperatures
+
+
+def test_a_training_that_is_not_finished_is_called_so(run: Path) -> None:
+    (run / "mamol.json").unlink()
+    with pytest.raises(FileMissing, match=r"has no mamol\.json: its training is not finished\. .*--resume"):
+        load_run(run)

@@ -8,7 +8,7 @@ import pytest
 
 from made import TINY, made_samples, made_scene, tiny_config
 from mamol.configs import build_config
-from mamol.data.split import make_split
+from mamol.data.split import TRAIN, VAL, make_split
 from mamol.errors import ConfigError, DataError
 from mamol.train.prepare import prepare
 from mamol.train.run import pretrain_backbone
@@ -33,3 +33,16 @@ def test_a_given_backbone_fixes_its_settings_and_another_one_asked_for_is_refuse
     assert (found.backbone.freeze, found.tokens.placeholder) == (False, "zeros")
     with pytest.raises(ConfigError, match=r"data\.compress = 40, it has 3\. Leave them out"):
         prepare(dataset, split, build_config({"backbone": {"path": str(given)}, "data": {"compress": 40}}), 0)
+
+
+def test_a_class_that_the_split_takes_from_training_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    scene = made_scene()
+    split = make_split(scene, "block", 0, 8)
+    prepare(scene, split, tiny_config(), 0)
+    assert "leaves no label" not in caplog.text
+    for tile, role in zip(scene.tiles, split.roles, strict=True):
+        tile.labels[(role == TRAIN) & (tile.labels == 2)] = 0
+        tile.labels[(role == VAL) & (tile.labels == 1)] = 0
+    prepare(scene, split, tiny_config(), 0)
+    assert "the block split (seed 0) leaves no label to train wood of 'made' on" in caplog.text
+    assert "leaves no label to validate grass of 'made' on" in caplog.text

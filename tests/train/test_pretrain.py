@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -95,3 +96,15 @@ def test_a_backbone_serves_any_placeholder(tmp_path: Path, first: str, then: str
     config = tiny_config(tokens={"placeholder": then}, backbone={"path": str(folder)})
     trained = train(prepare(scene, split, config, 0), tmp_path / "run")
     assert ("tokenizers.hsi.absent" in trained.model.state_dict()) == (then == "learned")
+
+
+@pytest.mark.parametrize("classes", [3, 0])
+def test_data_without_a_label_are_enough(tmp_path: Path, classes: int) -> None:
+    scene = made_scene(3)
+    blank = tuple(replace(t, labels=np.full_like(t.labels, -1)) for t in scene.tiles)
+    blank_scene = replace(scene, tiles=blank, classes=scene.classes[:classes])
+    made = mamol.pretrain_backbone(blank_scene, tmp_path / "backbone", mamol.TrainOptions(tiny_config()))
+    record = json.loads((made / "backbone.json").read_text())
+    assert record["pretraining"]["split"] == "unlabelled"
+    config = tiny_config(backbone={"path": str(made)})
+    assert train(prepare(made_scene(), make_split(made_scene(), "block", 0, 8), config, 0), tmp_path / "run").classes

@@ -95,7 +95,7 @@ def test_a_finished_run_is_kept_only_for_the_same_question(
     assert train(asked(), run, resume=True).modalities == ("optical", "weather", "photo")
     assert "was finished already" in caplog.text
     for other, says in (
-        (asked(train={"lr": 1.0}), r"another configuration \(train.lr\);"),
+        (asked(train={"lr": 1.0}), r"another configuration \(train.lr: \S+ then, 1.0 now\);"),
         (asked(seed=1), "another split, seed;"),
         (asked(replace(data, name="others")), "another data set;"),
         (asked(replace(data, samples=shifted)), "another set of values"),

@@ -145,6 +145,8 @@ def _check_tile(reader: FileReader, tile: str, bands: dict[str, int | None], rep
     except MamolError as error:
         report.blame(f"tile '{tile}': ", error)
         return
+    if other := reader.other_pixels(tile):
+        report.remarks.append(f"{other}.")
     everything = (slice(0, grid.height), slice(0, grid.width))
     for name, count in bands.items():
         try:

@@ -42,6 +42,7 @@ class FileReader:
             if tile not in self.items:
                 raise unknown(f"item in {spec.stac}", tile, self.items)
         self._names = tuple(m for m in spec.modalities if not only or m in only)
+        self._told = False
         self._found: dict[tuple[str, str], tuple[tuple[Source, ...], Mask | None]] = {}
 
     def sources(self, tile: str, modality: str) -> tuple[Source, ...]:
@@ -68,10 +69,11 @@ class FileReader:
         for name in self._names:
             spec = self.spec.modalities[name]
             if ends := self._ends(name):
-                counts = {sum(band_count(s) for s in sources) for sources in ends}
+                counts = {sum(band_count(s) for s in sources): sources[0].place for sources in reversed(ends)}
                 if len(counts) > 1:
-                    raise DataError(f"modality '{name}' has {sorted(counts)} bands in different tiles; they must be equal.")
-                bands, gsd = counts.pop(), _gsd(ends[0][0])
+                    said = ", ".join(f"{n} in {place}" for n, place in counts.items())
+                    raise DataError(f"modality '{name}' has unlike numbers of bands ({said}); they must be equal.")
+                bands, gsd = next(iter(counts)), _gsd(ends[0][0])
             else:
                 looked = self.spec.looked_for(self.tile_names[0], name)
                 log.warning("modality '%s' has no file in any tile (%s); it counts as absent everywhere", name, looked)
@@ -119,13 +121,35 @@ class FileReader:
         """
         if tile not in self.tile_names:
             raise unknown("tile", tile, self.tile_names)
-        chosen = self.spec.grid_modality()
-        for name in [chosen, *(m for m in self.spec.modalities if m != chosen)]:
-            if sources := self.sources(tile, name):
-                return read_grid(sources[0].place, sources[0].key)
-        looked = self.spec.looked_for(tile, chosen)
+        if source := self._grid_source(tile):
+            other = None if self._told else self.other_pixels(tile)
+            if other is not None:
+                self._told = True  # once: many tiles may lack it
+                log.warning("%s", other)
+            return read_grid(source.place, source.key)
+        looked = self.spec.looked_for(tile, self.spec.grid_modality())
         raise AllModalitiesMissing(
             f"tile '{tile}' of '{self.name}' has no file of any modality; looked for {looked} and the like."
+        )
+
+    def _grid_source(self, tile: str) -> Source | None:
+        names = (self.spec.grid_modality(), *self.spec.modalities)
+        return next((sources[0] for m in names if (sources := self.sources(tile, m))), None)
+
+    def other_pixels(self, tile: str) -> str | None:
+        """Say so if a tile has other pixels than the scene's, for want of the sensor that defines them; None if it has not."""
+        chosen, source = self.spec.grid_modality(), self._grid_source(tile)
+        if source is None or self.sources(tile, chosen):
+            return None
+        usual = next((s[0] for t in self.tile_names if (s := self.sources(t, chosen))), None)
+        size, wanted = (None if s is None else _gsd(s) for s in (source, usual))
+        if usual is not None and size == wanted:
+            return None
+        here = "of unknown size" if size is None else f"{size:g}"
+        there = "" if wanted is None else f", elsewhere {wanted:g}"
+        return (
+            f"tile '{tile}' of '{self.name}' has no file of '{chosen}', which defines the pixels; they are {here}{there}, those "
+            f"of {source.place}. A model wants the pixels that it was trained on"
         )
 
     def shape(self, tile: str) -> tuple[int, int]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -26,7 +25,6 @@ from mamol.data.ground import shared_ground, tile_grids, within_reach
 from mamol.errors import DataError, unknown
 from mamol.seed import generator
 
-log = logging.getLogger(__name__)
 UNUSED, TRAIN, VAL, TEST = 0, 1, 2, 3
 TEST_FOLDS, VAL_FOLDS = 4, 5
 RANDOM_PER_CLASS = 100
@@ -76,6 +74,12 @@ def labels_hash(dataset: Dataset, split: Split) -> str:
     for role, labels in zip(split.roles, label_arrays(dataset), strict=True):
         digest.update(np.where(np.isin(role, (TRAIN, VAL)), labels, UNLABELLED).astype(np.int16).tobytes())
     return digest.hexdigest()
+
+
+def unlabelled_split(dataset: Dataset, seed: int = 0) -> Split:
+    """Give all of a data set without any label to training, which without labels is all that can be done with it."""
+    roles = [np.full(a.shape, TRAIN, dtype=np.int8) for a in label_arrays(dataset)]
+    return Split("unlabelled", seed, roles, {"patch_px": 0, "test": 0, "overlapping": 0, "percent": 0.0})
 
 
 def split_again(dataset: Dataset, told: Mapping[str, Any], patch_px: int, advice: str) -> Split:
@@ -130,7 +134,7 @@ def _group_table(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _fold_groups(labels: np.ndarray, groups: np.ndarray, seed: int) -> dict[str, int]:
-    """Give each group a role; every class stays in train where some seed of the folds allows it."""
+    """Give each group a role; every class stays in train where some seed of the folds allows it (a run says where none does)."""
     best: dict[str, int] = {}
     fewest = np.inf
     for attempt in range(TRIES):
@@ -146,8 +150,6 @@ def _fold_groups(labels: np.ndarray, groups: np.ndarray, seed: int) -> dict[str,
             best, fewest = roles, lost
         if not lost:
             break
-    if fewest:
-        log.warning("%d classes have no training label under this block split; their groups are too few", fewest)
     return best
 
 
@@ -162,6 +164,12 @@ def _one_fold(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int, att
     partition, fold = divmod(seed + attempt * 997, folds)
     kept = generator(partition, "partition").random(len(labels)) < 0.7
     kept |= ~np.isin(groups, groups[kept])  # every group must be dealt out
+    most = int(np.unique(labels[kept], return_counts=True)[1].max())
+    if most < folds:
+        raise DataError(
+            f"a block split of {count} groups or blocks needs a class with at least {folds} labels; the largest here has {most}. "
+            "Add labels, or choose another split."
+        )
     with warnings.catch_warnings():
         # A class in fewer groups than folds is said once, in words, by the caller.
         warnings.simplefilter("ignore", UserWarning)

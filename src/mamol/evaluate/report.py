@@ -82,9 +82,11 @@ def as_markdown(results: Mapping[str, Mapping[str, Any]]) -> str:
 def _notes(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
     first = next(iter(results.values()))
     overlap = first["overlap"]
+    shared = f"{overlap['overlapping']:.0f} of their patches ({overlap['percent']:g} %) hold a training label."
+    if first["split"] == "all":
+        shared = "all of other data than trained on: whether any lies where the run was trained is not measured."
     notes = [
-        f"Figures in percent, on the {overlap['test']:.0f} test labels; {overlap['overlapping']:.0f} of their patches "
-        f"({overlap['percent']:g} %) hold a training label.",
+        f"Figures in percent, on the {overlap['test']:.0f} test labels; {shared}",
         "One seed: no interval. Means are over the rows, unweighted.",
     ]
     if first.get("parameters"):

@@ -227,6 +227,11 @@ def _with_scale(tree: Any) -> Any:
 
 
 def _document(path: Path, kind: type[D]) -> D:
+    if not path.exists() and (path.parent / "run.json").exists():
+        raise FileMissing(
+            f"{path.parent} has no {path.name}: its training is not finished. Go on with it: `mamol train ... --resume`, with "
+            "the options that it was started with."
+        )
     must_exist(path, f"{path.name} (of a folder made by `mamol train` or `mamol pretrain`)")
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))

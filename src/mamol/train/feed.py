@@ -86,7 +86,7 @@ class Feed:
         self.roles = [torch.from_numpy(r.astype(np.int8)) for r in split.roles]
         self.train = self._places(labels, split.roles, (TRAIN,), taught)
         self.classes = len(dataset.classes)
-        if not len(self.train):
+        if not len(self.train) and split.kind != "unlabelled":
             needed = f" with {' or '.join(taught)}" if taught else ""
             raise DataError(f"'{dataset.name}' has no labelled training pixel or sample{needed} under this split.")
         # Unlabelled ground outside the test area: what the label-free pretraining may see.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +12,17 @@ import numpy as np
 from mamol.config import Config, Section
 from mamol.data.dataset import UNLABELLED, Dataset, Scene, class_names, grid_sizes, label_arrays
 from mamol.data.normalize import Normalizer
-from mamol.data.split import TRAIN, Split
-from mamol.errors import ConfigError, DataError
+from mamol.data.split import TRAIN, Split, labelled_counts
+from mamol.errors import ConfigError, DataError, some
 from mamol.model.build import AnyClassifier, build_classifier
 from mamol.model.checkpoint import BackboneDocument, read_backbone
 from mamol.model.classifier import InputShape
 from mamol.seed import seed_torch
 from mamol.train.feed import Feed
+
+log = logging.getLogger(__name__)
+SHOWN = 5
+"""Classes that a warning names."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +53,12 @@ class Prepared:
 
 
 def prepare(dataset: Dataset, split: Split, config: Config, seed: int, source: str = "") -> Prepared:
-    """Check, normalise and build; raises DataError if the training labels hold fewer than two classes."""
-    check_trainable(dataset, split)
+    """Check, normalise and build; raises DataError if the training labels hold fewer than two classes.
+
+    An `unlabelled_split` is not asked for labels: it is for pretraining.
+    """
+    if split.kind != "unlabelled":
+        check_trainable(dataset, split)
     given = read_backbone(Path(config.backbone.path))[0] if config.backbone.path else None
     if given is not None:
         config = _match(config, given, dataset)
@@ -57,7 +66,7 @@ def prepare(dataset: Dataset, split: Split, config: Config, seed: int, source: s
     else:
         normalizer = Normalizer.fit(dataset, split, config.data)
     bands = {m.name: normalizer.bands(m.name) for m in dataset.modalities}
-    shape = InputShape(dataset.modalities, bands, len(dataset.classes), isinstance(dataset, Scene), grid_sizes(dataset))
+    shape = InputShape(dataset.modalities, bands, max(1, len(dataset.classes)), isinstance(dataset, Scene), grid_sizes(dataset))
     seed_torch(seed, "start")
     model = build_classifier(shape, config)
     model.stand_in(normalizer)
@@ -75,6 +84,15 @@ def check_trainable(dataset: Dataset, split: Split) -> None:
             f"the training part of '{dataset.name}' has {len(found)} class(es) ({', '.join(names) or 'none'}); "
             "at least two are needed. Add labels, or choose another split or seed."
         )
+    counts = dict(labelled_counts(dataset, split))
+    there = np.sum(list(counts.values()), axis=0)
+    for role, what in (("train", "train"), ("val", "validate")):
+        absent = [c for c, here, n in zip(class_names(dataset), counts[role], there, strict=True) if n and not here]
+        if absent:
+            log.warning(
+                "the %s split (seed %d) leaves no label to %s %s of '%s' on; more labels, other tiles or another seed may help",
+                split.kind, split.seed, what, some(absent, SHOWN), dataset.name,
+            )  # fmt: skip
 
 
 def _match(config: Config, given: BackboneDocument, dataset: Dataset) -> Config:

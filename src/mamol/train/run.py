@@ -214,10 +214,11 @@ def _same_run(prepared: Prepared, out: Path) -> None:
 
 
 def _changed(old: dict[str, Any], new: dict[str, Any]) -> str:
-    """Name the settings that differ between two configurations, as section.key."""
+    """Name the settings that differ between two configurations: section.key, what it was then and what it is now."""
     sections = sorted(old.keys() | new.keys())
     pairs = [(f"{s}.{k}", s, k) for s in sections for k in sorted(old.get(s, {}).keys() | new.get(s, {}).keys())]
-    return ", ".join(name for name, s, k in pairs if old.get(s, {}).get(k) != new.get(s, {}).get(k))
+    values = ((name, old.get(s, {}).get(k), new.get(s, {}).get(k)) for name, s, k in pairs)
+    return ", ".join(f"{name}: {then!r} then, {now!r} now" for name, then, now in values if then != now)
 
 
 class _Log:
