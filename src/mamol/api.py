@@ -8,7 +8,8 @@ mamol.map_scene("runs/idtrees", "idtrees", "map.tif", mamol.MapOptions(without=[
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from mamol.data.dataset import UNLABELLED, Dataset, Scene, label_arrays
 from mamol.data.memory import MemoryReader, Reader
 from mamol.data.reader import FileReader
 from mamol.data.split import TEST, UNUSED, Split, make_split, split_again, unlabelled_split
-from mamol.errors import UsageError, unknown
+from mamol.errors import AllModalitiesMissing, UsageError, unknown
 from mamol.evaluate.activation import expert_activation
 from mamol.evaluate.score import score
 from mamol.files import must_not_exist, sha256_file
@@ -33,6 +34,7 @@ from mamol.mapping.layers import DEFAULT
 from mamol.mapping.paths import MapPaths
 from mamol.mapping.predict import BLOCK_PX, MapRequest
 from mamol.mapping.tiles import map_tiles, touched_tiles
+from mamol.modality import Batch
 from mamol.model.checkpoint import RunDocument, load_run, read_run
 from mamol.model.predictor import MamolPredictor
 from mamol.train import run as training
@@ -43,6 +45,8 @@ log = logging.getLogger(__name__)
 Progress = Callable[[str, int, int, str], None]
 """Called as progress(what, done, total, note)."""
 BASELINES = ("forest", "boosted")
+GLANCES, GLANCE_PX = 20, 128
+"""Tiles that are looked into before they are used, and pixels to each side of their middle."""
 
 
 def silent(what: str, done: int, total: int, note: str) -> None:
@@ -156,6 +160,10 @@ def evaluate_run(
     """
     document, predictor = read_run(Path(run)), load_run(run)
     data, split = _test_data(document, dataset)
+    if split.kind == "all":
+        _say_unlike(
+            predictor, _glance(MemoryReader(data), [t.name for t in data.tiles]) if isinstance(data, Scene) else [data.samples]
+        )
     results: dict[str, Mapping[str, Any]] = {}
     seed = int(document.split["seed"])
     ours = score(predictor, data, split, protocol, progress)
@@ -240,6 +248,7 @@ def map_scene(
         raise UsageError("MapOptions.without and .tiles are lists of names, such as without=['s1']; a text came.")
     reader = MemoryReader(dataset) if isinstance(dataset, Scene) else open_reader(dataset, predictor.modalities)
     _say_unread(reader, predictor.modalities)
+    _say_unlike(predictor, _glance(reader, (list(options.tiles) or list(reader.tile_names))[:1]))
     for name in options.tiles:
         if name not in reader.tile_names:
             raise unknown("tile", name, reader.tile_names)
@@ -269,3 +278,21 @@ def _say_unread(reader: Reader, known: Sequence[str]) -> None:
             "'%s' has no '%s', which the run knows; what the run does not know is left out: %s. If they are the same sensor, "
             "give it the run's name", reader.name, "', '".join(lacking), ", ".join(left_out),
         )  # fmt: skip
+
+
+def _glance(reader: Reader, tiles: Sequence[str]) -> Iterator[Batch]:
+    """Read a window in the middle of some tiles; those that have no file at all are passed over."""
+    for tile in tiles[:GLANCES]:
+        with suppress(AllModalitiesMissing):
+            rows, columns = (slice(max(0, n // 2 - GLANCE_PX), n // 2 + min(GLANCE_PX, n - n // 2)) for n in reader.shape(tile))
+            yield reader.read(tile, rows, columns)
+
+
+def _say_unlike(predictor: MamolPredictor, batches: Iterable[Batch]) -> None:
+    """Warn, once a modality, of values whose magnitude is not that of training."""
+    said: dict[str, str] = {}
+    for batch in batches:
+        for text in predictor.normalizer.unlike(batch):
+            said.setdefault(text.split("'")[1], text)
+    for text in said.values():
+        log.warning("%s", text)

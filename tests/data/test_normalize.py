@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from mamol.data.dataset import SampleSet, Scene
 from mamol.data.normalize import Normalizer
 from mamol.data.split import TRAIN, make_split
 from mamol.errors import ShapeMismatch, UnknownName
+from mamol.modality import Batch
 
 
 @pytest.mark.parametrize("compress", [0, 3])
@@ -98,3 +100,22 @@ def test_bytes_of_a_text_pass_through_and_are_not_compressed() -> None:
     title = dataset.samples.values["title"]
     np.testing.assert_array_equal(again.apply(title, "title"), title)
     assert abs(normalizer.apply(dataset.samples.values["noise"], "noise").mean()) < 0.2
+
+
+def test_values_of_another_magnitude_are_told_of_and_other_ground_is_not() -> None:
+    scene = made_scene()
+    normalizer = Normalizer.fit(scene, make_split(scene, "block", 0, 8), DataConfig())
+    batch = scene.tiles[0].batch()
+
+    def told(**changes: Callable[[np.ndarray], np.ndarray]) -> list[str]:
+        values = {m: changes.get(m, lambda v: v)(v) for m, v in batch.values.items()}
+        return normalizer.unlike(Batch(values, batch.available))
+
+    assert told() == []
+    assert told(sar=lambda v: v + 4, hsi=lambda v: 0.4 * v, lidar=np.zeros_like) == []  # brighter, flatter, or water
+    assert ["'hsi' has values of another" in t for t in told(hsi=lambda v: 1e-4 * v)] == [True]
+    assert ["'sar' has values of another" in t for t in told(sar=lambda v: 10 ** (v / 10))] == [True]  # no decibels any more
+    assert ["'lidar' has values of another" in t for t in told(lidar=lambda v: 100 * v)] == [True]
+    dead = batch.values["hsi"].copy()
+    dead[:, :2] = 1e6
+    assert told(hsi=lambda v: dead) == []

@@ -15,7 +15,7 @@ from rasterio.vrt import WarpedVRT
 import geojson_made
 from conftest import Trained
 from made import made_scene
-from mamol.api import MapOptions, map_scene
+from mamol.api import MapOptions, evaluate_run, map_scene
 from mamol.data.area import Area
 from mamol.data.dataset import Georeference, Scene
 from mamol.data.memory import MemoryReader
@@ -147,3 +147,18 @@ def test_a_sensor_under_a_name_that_the_run_does_not_know_is_told(
     assert "does not know" not in caplog.text
     with pytest.raises(UsageError, match=r"such as without=\['s1'\]"):
         map_scene(scene_run.run, made, tmp_path / "o.tif", MapOptions(without="hsi"))
+
+
+def test_values_in_another_unit_are_told_of(scene_run: Trained, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    made = made_scene(2)
+    scaled = tuple(replace(t, values={**t.values, "hsi": 1e-4 * t.values["hsi"]}) for t in made.tiles)
+    map_scene(scene_run.run, replace(made, tiles=scaled), tmp_path / "m.tif")
+    assert caplog.text.count("'hsi' has values of another magnitude than in training") == 1
+    caplog.clear()
+    other = replace(made, name="elsewhere", tiles=scaled)
+    evaluate_run(scene_run.run, other)
+    assert caplog.text.count("'hsi' has values of another magnitude than in training") == 1
+    caplog.clear()
+    map_scene(scene_run.run, made, tmp_path / "n.tif")
+    evaluate_run(scene_run.run, replace(made, name="elsewhere"))
+    assert "another magnitude" not in caplog.text
