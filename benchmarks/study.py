@@ -133,6 +133,8 @@ def trained_config(cell: Cell, dataset: Dataset, kind: str, overrides: list[str]
 
 def validate_cell(cell: Cell, overrides: list[str], again: bool) -> None:
     """Train one network, print its validation score and keep it as a trial; the test part is not looked at."""
+    if cell.protocol.startswith(("rate-", "labels-")):
+        raise UsageError(f"--validate trains on all labels and on what is there; it knows no {cell.protocol}.")
     if not one_network(cell.method):
         raise UsageError(f"'{cell.method}' is not one network with a validation score; --validate is for those that are.")
     kept = trial_path(cell, overrides)
@@ -175,7 +177,9 @@ def measure_cell(cell: Cell, stem: str) -> tuple[dict[str, Any], dict[str, Any],
     if cell.protocol.startswith("rate-"):
         seen, table = hide_at_rate(dataset, split, float(cell.protocol.removeprefix("rate-")), cell.seed)
         more["train_table_hash"] = table_hash(table)
-    if cell.protocol.startswith("labels-") and isinstance(dataset, SampleSet):
+    if cell.protocol.startswith("labels-"):
+        if not isinstance(dataset, SampleSet):
+            raise UsageError(f"{cell.protocol} is for sets of samples; '{cell.set_name}' is a scene.")
         kind, seen = "official", thinned(dataset, split, float(cell.protocol.removeprefix("labels-")), cell.seed)
         learnt = make_split(seen, kind, cell.seed, window)
         more["labels"] = counted(seen, learnt)

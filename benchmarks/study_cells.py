@@ -92,10 +92,11 @@ def read_method(name: str) -> dict[str, Any]:
     file = next(f for kind in ("methods", "ablations") if (f := STUDY / kind / f"{name}.toml").exists())
     found = tomllib.loads(file.read_text(encoding="utf-8"))
     if "base" in found:  # a shipped configuration: what it says, without the defaults
-        return load_config(found.pop("base")).model_dump(mode="json", exclude_unset=True) | found
-    if "of" not in found:
+        method = load_config(found.pop("base")).model_dump(mode="json", exclude_unset=True)
+    elif "of" in found:
+        method = dict(read_method(found.pop("of")))
+    else:
         return found
-    method = dict(read_method(found.pop("of")))
     _update(method, found)
     return method
 

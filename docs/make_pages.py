@@ -72,7 +72,8 @@ def _choices(annotation: object) -> list[str]:
     """Return the values that a setting may have, where they are named."""
     if typing.get_origin(annotation) is typing.Literal:
         return [str(c) for c in typing.get_args(annotation)]
-    return [c for part in typing.get_args(annotation) for c in _choices(part)]
+    parts = [_choices(part) for part in typing.get_args(annotation) if part is not ...]
+    return parts[0] if len(parts) == 1 else []  # of several kinds of values the meaning must tell
 
 
 PAGES = {"cli.md": commands_page, "settings.md": settings_page}

@@ -7,9 +7,7 @@ mamol.map_scene("runs/idtrees", "idtrees", "map.tif", mamol.MapOptions(without=[
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,10 +20,10 @@ from mamol.configs import load_config
 from mamol.data.area import Area, read_area
 from mamol.data.catalog import CATALOG, load_dataset, open_reader
 from mamol.data.dataset import UNLABELLED, Dataset, Scene, label_arrays
-from mamol.data.memory import MemoryReader, Reader
-from mamol.data.reader import FileReader
+from mamol.data.glance import warn_of_scene, warn_of_values
+from mamol.data.memory import MemoryReader
 from mamol.data.split import TEST, UNUSED, Split, make_split, split_again, unlabelled_split
-from mamol.errors import AllModalitiesMissing, UsageError, unknown
+from mamol.errors import UsageError, unknown
 from mamol.evaluate.activation import expert_activation
 from mamol.evaluate.score import score
 from mamol.files import must_not_exist, sha256_file
@@ -34,19 +32,15 @@ from mamol.mapping.layers import DEFAULT
 from mamol.mapping.paths import MapPaths
 from mamol.mapping.predict import BLOCK_PX, MapRequest
 from mamol.mapping.tiles import map_tiles, touched_tiles
-from mamol.modality import Batch
 from mamol.model.checkpoint import RunDocument, load_run, read_run
 from mamol.model.predictor import MamolPredictor
 from mamol.train import run as training
 from mamol.train.extend import prepare_extension
 from mamol.train.prepare import Prepared, prepare
 
-log = logging.getLogger(__name__)
 Progress = Callable[[str, int, int, str], None]
 """Called as progress(what, done, total, note)."""
 BASELINES = ("forest", "boosted")
-GLANCES, GLANCE_PX = 20, 128
-"""Tiles that are looked into before they are used, and pixels to each side of their middle."""
 
 
 def silent(what: str, done: int, total: int, note: str) -> None:
@@ -161,9 +155,7 @@ def evaluate_run(
     document, predictor = read_run(Path(run)), load_run(run)
     data, split = _test_data(document, dataset)
     if split.kind == "all":
-        _say_unlike(
-            predictor, _glance(MemoryReader(data), [t.name for t in data.tiles]) if isinstance(data, Scene) else [data.samples]
-        )
+        warn_of_values(data, predictor.normalizer)
     results: dict[str, Mapping[str, Any]] = {}
     seed = int(document.split["seed"])
     ours = score(predictor, data, split, protocol, progress)
@@ -247,8 +239,6 @@ def map_scene(
     if isinstance(options.without, str) or isinstance(options.tiles, str):
         raise UsageError("MapOptions.without and .tiles are lists of names, such as without=['s1']; a text came.")
     reader = MemoryReader(dataset) if isinstance(dataset, Scene) else open_reader(dataset, predictor.modalities)
-    _say_unread(reader, predictor.modalities)
-    _say_unlike(predictor, _glance(reader, (list(options.tiles) or list(reader.tile_names))[:1]))
     for name in options.tiles:
         if name not in reader.tile_names:
             raise unknown("tile", name, reader.tile_names)
@@ -258,6 +248,7 @@ def map_scene(
     predictor.stride_px = stride
     area = options.clip()
     tiles = touched_tiles(reader, list(dict.fromkeys(options.tiles)) or reader.tile_names, area)
+    warn_of_scene(reader, tiles, [m for m in predictor.modalities if m not in options.without], predictor.normalizer)
     identity, model_files = sha256_file(Path(run) / "mamol.json"), [f for f in Path(run).iterdir() if f.is_file()]
     requests = [
         MapRequest(
@@ -267,32 +258,3 @@ def map_scene(
         for tile in tiles
     ]  # fmt: skip
     return map_tiles(predictor, reader, requests, Path(out), options.engine(), progress)
-
-
-def _say_unread(reader: Reader, known: Sequence[str]) -> None:
-    """Warn where a sensor that the run knows is missing while the scene has one that it does not know: perhaps a misnomer."""
-    there = list(reader.spec.modalities) if isinstance(reader, FileReader) else [m.name for m in reader.modalities]
-    left_out, lacking = [m for m in there if m not in known], [m for m in known if m not in there]
-    if left_out and lacking:
-        log.warning(
-            "'%s' has no '%s', which the run knows; what the run does not know is left out: %s. If they are the same sensor, "
-            "give it the run's name", reader.name, "', '".join(lacking), ", ".join(left_out),
-        )  # fmt: skip
-
-
-def _glance(reader: Reader, tiles: Sequence[str]) -> Iterator[Batch]:
-    """Read a window in the middle of some tiles; those that have no file at all are passed over."""
-    for tile in tiles[:GLANCES]:
-        with suppress(AllModalitiesMissing):
-            rows, columns = (slice(max(0, n // 2 - GLANCE_PX), n // 2 + min(GLANCE_PX, n - n // 2)) for n in reader.shape(tile))
-            yield reader.read(tile, rows, columns)
-
-
-def _say_unlike(predictor: MamolPredictor, batches: Iterable[Batch]) -> None:
-    """Warn, once a modality, of values whose magnitude is not that of training."""
-    said: dict[str, str] = {}
-    for batch in batches:
-        for text in predictor.normalizer.unlike(batch):
-            said.setdefault(text.split("'")[1], text)
-    for text in said.values():
-        log.warning("%s", text)

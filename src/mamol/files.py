@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,9 +16,6 @@ from typing import Any
 
 from mamol.errors import FileMissing, OutputExists, WriteFailed, some
 
-UMASK = os.umask(0)
-"""Which rights a new file does not get; asked once, while nothing else runs."""
-os.umask(UMASK)
 SHOWN = 5
 """Names of a folder's content that an error lists."""
 BY_ITSELF = (".DS_Store", "Thumbs.db", ".nfs*", "*.aux.xml", "*.ovr")
@@ -54,10 +52,20 @@ def must_not_exist(path: Path, overwrite: bool | None = False, ours: Sequence[st
 
 
 def _as_shared(made: Path) -> None:
-    """Give files the rights that any new file has: some writers, safetensors among them, keep theirs to the owner."""
-    for file in [made, *made.rglob("*")] if made.is_dir() else [made]:
-        if file.is_file() and not file.is_symlink():
-            os.chmod(file, 0o666 & ~UMASK)
+    """Give files the rights of any new file beside them: some writers, safetensors among them, keep theirs to the owner.
+
+    Where a file system has no such rights, nothing is lost but these.
+    """
+    files = [f for f in ([made, *made.rglob("*")] if made.is_dir() else [made]) if f.is_file() and not f.is_symlink()]
+    probe = made.with_name(f"{made.name}.rights")
+    with suppress(OSError):
+        probe.touch()
+        usual = stat.S_IMODE(probe.stat().st_mode)
+        for file in files:
+            if stat.S_IMODE(file.stat().st_mode) != usual:
+                file.chmod(usual)
+    with suppress(OSError):
+        probe.unlink()
 
 
 @contextmanager

@@ -135,3 +135,5 @@ def test_validation_leaves_a_trial(grid: Grid, tmp_path: Path) -> None:
     assert sorted(f.name for f in (tmp_path / "work").iterdir()) == ["backbones", "locks"]
     with pytest.raises(SystemExit, match="'ensemble' is not one network with a validation score"):
         grid("embedded/ensemble", "--validate")
+    with pytest.raises(SystemExit, match=r"--validate trains on all labels and on what is there; it knows no rate-0\.5"):
+        grid("embedded/lora", "--validate", "--protocol", "rate-0.5")

@@ -13,7 +13,7 @@ from made import made_samples, made_scene
 from mamol.config import DataConfig
 from mamol.data import normalize
 from mamol.data.dataset import SampleSet, Scene
-from mamol.data.normalize import Normalizer
+from mamol.data.normalize import BandStatistics, Normalizer
 from mamol.data.split import TRAIN, make_split
 from mamol.errors import ShapeMismatch, UnknownName
 from mamol.modality import Batch
@@ -109,13 +109,23 @@ def test_values_of_another_magnitude_are_told_of_and_other_ground_is_not() -> No
 
     def told(**changes: Callable[[np.ndarray], np.ndarray]) -> list[str]:
         values = {m: changes.get(m, lambda v: v)(v) for m, v in batch.values.items()}
-        return normalizer.unlike(Batch(values, batch.available))
+        return list(normalizer.unlike(Batch(values, batch.available)))
 
     assert told() == []
     assert told(sar=lambda v: v + 4, hsi=lambda v: 0.4 * v, lidar=np.zeros_like) == []  # brighter, flatter, or water
-    assert ["'hsi' has values of another" in t for t in told(hsi=lambda v: 1e-4 * v)] == [True]
-    assert ["'sar' has values of another" in t for t in told(sar=lambda v: 10 ** (v / 10))] == [True]  # no decibels any more
-    assert ["'lidar' has values of another" in t for t in told(lidar=lambda v: 100 * v)] == [True]
+    assert told(lidar=lambda v: v + 20) == []  # up the hill
+    assert told(hsi=lambda v: 1e-4 * v) == ["hsi"]
+    assert told(lidar=lambda v: 100 * v) == ["lidar"]  # centimetres
     dead = batch.values["hsi"].copy()
     dead[:, :2] = 1e6
     assert told(hsi=lambda v: dead) == []
+
+
+def test_decibels_and_linear_power_are_told_apart() -> None:
+    rng = np.random.default_rng(0)
+    mean, std = np.array([-12.6, -20.3], np.float32), np.array([5.1, 5.9], np.float32)
+    normalizer = Normalizer({"s1": BandStatistics(False, mean, std)})
+    decibels = (mean + std * rng.normal(size=(500, 2))).astype(np.float32)
+    there = {"s1": np.ones(500, bool)}
+    assert normalizer.unlike(Batch({"s1": decibels}, there)) == {}
+    assert "mean 0.0" in normalizer.unlike(Batch({"s1": 10 ** (decibels / 10)}, there))["s1"]

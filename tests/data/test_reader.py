@@ -551,18 +551,3 @@ def test_nan_and_declared_fills_need_no_warning_and_large_values_in_memory_are_m
     scene.tiles[0].values["lidar"][0, 6, 3] = 1e30
     assert MemoryReader(scene).read("made", slice(6, 7), slice(0, 16)).available["lidar"].sum() == 15
     assert "modality 'lidar' of 'made'" in caplog.text
-
-
-def test_pixels_of_another_sensor_are_told_of(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    for t, sensors in {"a": ("hsi", "sar"), "b": ("sar",), "c": ("rgb",)}.items():
-        for m in sensors:
-            write(folder / t / f"{m}.tif", np.ones((1, 6, 6), "float32"), pixel=20.0 if m == "sar" else 10.0)
-    (folder / "scene.toml").write_text(
-        'name = "m"\ntiles = ["a", "b", "c"]\n'
-        + "".join(f'[modalities.{m}]\npath = "{{tile}}/{m}.tif"\n' for m in ("hsi", "sar", "rgb"))
-    )
-    reader = open_scene(folder)
-    assert [reader.other_pixels(t) is None for t in "abc"] == [True, False, True]  # those of c are as large as those of a
-    assert [reader.grid(t).shape for t in "abcb"] == [(6, 6)] * 4
-    assert caplog.text.count("tile 'b' of 'm' has no file of 'hsi', which defines the pixels; they are 20, elsewhere 10") == 1
-    assert [r for r in check(folder).remarks if "defines the pixels" in r] == [f"{reader.other_pixels('b')}."]

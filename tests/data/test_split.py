@@ -156,5 +156,12 @@ def test_roles_cover_unlabelled_ground(one_tile: Scene) -> None:
 def test_too_few_labels_for_blocks_are_refused_in_words() -> None:
     few = made_samples(4)
     few = replace(few, labels=np.array([0, 0, 1, 2], dtype=np.int16))
-    with pytest.raises(DataError, match="needs a class with at least 4 labels; the largest here has 2"):
+    with pytest.raises(DataError, match="a class needs as many labels; the largest here has 2"):
         make_split(few, "block", 0, 8)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_few_labels_are_split_where_they_can_be(seed: int) -> None:
+    few = made_samples(12)
+    few = replace(few, labels=np.array([0, 1] * 6, dtype=np.int16))
+    assert (make_split(few, "block", seed, 8).roles[0] == TEST).any()

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mamol.data.dataset import Dataset, Scene
+from mamol.data.glance import warn_of_pixels
 from mamol.data.handles import as_place, is_remote
 from mamol.data.memory import MemoryReader, Reader
 from mamol.data.reader import open_scene
@@ -89,7 +90,9 @@ def load_dataset(name_or_path: str | Path) -> Dataset:
     place = _existing(name_or_path)
     if is_samples(place):
         return load_samples(Path(place) if Path(place).is_dir() else Path(place).parent)
-    return open_scene(place).load()
+    reader = open_scene(place)
+    warn_of_pixels(reader, reader.tile_names)
+    return reader.load()
 
 
 def open_reader(name_or_path: str | Path, modalities: Sequence[str] = ()) -> Reader:

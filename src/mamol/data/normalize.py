@@ -25,10 +25,11 @@ from mamol.modality import Batch
 MOST_ROWS, FEWEST_ROWS = 60_000, 5_000
 """Rows that a data set is thinned to, and rows of training below which none are left out."""
 FLOOR = 1e-6
-LITTLE, FAR, ENOUGH, SEVERAL = 0.05, 5.0, 100, 3
+LITTLE, FAR, FAR_ONE, ENOUGH = 0.05, 5.0, 50.0, 100
 """Values are of another magnitude where their deviation and mean are less than such a share of those in training, or their mean
-lies so many deviations away; judged on at least so many values, and little only of several bands: one alone, such as heights,
-may well be next to nothing on some ground."""
+lies so many deviations away; judged on at least so many values. One band alone, such as heights, may well be next to nothing or
+far up on other ground, so it must lie further away, and little is no sign.
+"""
 COMPONENT_FLOOR = 0.01
 
 
@@ -91,22 +92,23 @@ class Normalizer:
             rows = rows @ s.components.T / s.spread
         return np.moveaxis(rows, -1, 1)
 
-    def unlike(self, batch: Batch) -> list[str]:
-        """Say which modalities of a batch have values of another magnitude than in training: perhaps another unit.
+    def unlike(self, batch: Batch) -> dict[str, str]:
+        """Say of which modalities a batch has values of another magnitude than training had: perhaps another unit.
 
-        Judged in the middle band (median), so that one strange band does not count. Other ground alone seldom does so much.
+        Judged in the middle band (median), so that one strange band does not count. Unit spectra have no magnitude.
         """
-        out = []
+        out = {}
         for m in (m for m in batch.names() if m in self.statistics):
             s, rows = self._of(m), np.moveaxis(batch.values[m], 1, -1)[batch.available[m]].astype(np.float64)
-            if len(rows) < ENOUGH or rows.shape[1] != len(s.mean) or (not s.mean.any() and (s.std == 1).all()):
-                continue  # nothing to judge by, another number of bands (an error elsewhere), or values that pass as they are
-            rows = _unit(rows) if s.unit_spectrum else rows
-            mean, deviation = rows.mean(0), rows.std(0)
+            as_it_is = not s.mean.any() and (s.std == 1).all()
+            if len(rows) < ENOUGH or rows.shape[1] != len(s.mean) or as_it_is or s.unit_spectrum:
+                continue  # nothing to judge by; another number of bands is an error elsewhere
+            mean, deviation, one = rows.mean(0), rows.std(0), len(s.mean) == 1
+            away = np.median(np.abs(mean - s.mean) / s.std)
             little = (deviation < LITTLE * s.std) & (np.abs(mean) < LITTLE * (np.abs(s.mean) + s.std))
-            if np.median(np.abs(mean - s.mean) / s.std) > FAR or (len(mean) >= SEVERAL and np.median(little) == 1):
+            if away > (FAR_ONE if one else FAR) or (not one and np.median(little) == 1):
                 was, now = ((float(np.median(a)), float(np.median(b))) for a, b in ((s.mean, s.std), (mean, deviation)))
-                out.append(
+                out[m] = (
                     f"'{m}' has values of another magnitude than in training: mean {now[0]:.3g}, deviation {now[1]:.3g}; there "
                     f"{was[0]:.3g} and {was[1]:.3g}. Is it another unit (scale and offset in scene.toml), or another product?"
                 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -19,10 +20,12 @@ from mamol.data.raster import band_count, read_grid, read_modality
 from mamol.data.spec import Mask, SceneSpec, Source
 from mamol.data.spec_file import build_spec, read_spec
 from mamol.data.stac import Item, read_items
-from mamol.errors import AllModalitiesMissing, DataError, FileMissing, UsageError, unknown
+from mamol.errors import AllModalitiesMissing, DataError, FileMissing, MamolError, UsageError, unknown
 from mamol.modality import Batch, Modality
 
 log = logging.getLogger(__name__)
+SAME = 1e-3
+"""By what share pixel sizes may differ and count as one."""
 STAC_SUFFIXES = {".json", ".geojson"}
 
 
@@ -42,7 +45,6 @@ class FileReader:
             if tile not in self.items:
                 raise unknown(f"item in {spec.stac}", tile, self.items)
         self._names = tuple(m for m in spec.modalities if not only or m in only)
-        self._told = False
         self._found: dict[tuple[str, str], tuple[tuple[Source, ...], Mask | None]] = {}
 
     def sources(self, tile: str, modality: str) -> tuple[Source, ...]:
@@ -122,10 +124,6 @@ class FileReader:
         if tile not in self.tile_names:
             raise unknown("tile", tile, self.tile_names)
         if source := self._grid_source(tile):
-            other = None if self._told else self.other_pixels(tile)
-            if other is not None:
-                self._told = True  # once: many tiles may lack it
-                log.warning("%s", other)
             return read_grid(source.place, source.key)
         looked = self.spec.looked_for(tile, self.spec.grid_modality())
         raise AllModalitiesMissing(
@@ -141,15 +139,19 @@ class FileReader:
         chosen, source = self.spec.grid_modality(), self._grid_source(tile)
         if source is None or self.sources(tile, chosen):
             return None
-        usual = next((s[0] for t in self.tile_names if (s := self.sources(t, chosen))), None)
-        size, wanted = (None if s is None else _gsd(s) for s in (source, usual))
-        if usual is not None and size == wanted:
+        there = () if is_remote(source.place) else self.tile_names  # a server is not asked for every tile
+        usual = next((s[0] for t in there if (s := self.sources(t, chosen))), None)
+        try:
+            size, wanted = (None if s is None else _gsd(s) for s in (source, usual))
+        except MamolError:  # of a file that is perhaps not needed; where it is, it is said then
+            return None
+        if usual is not None and (size == wanted or (size and wanted and math.isclose(size, wanted, rel_tol=SAME))):
             return None
         here = "of unknown size" if size is None else f"{size:g}"
-        there = "" if wanted is None else f", elsewhere {wanted:g}"
+        elsewhere = "" if wanted is None else f", elsewhere {wanted:g}"
         return (
-            f"tile '{tile}' of '{self.name}' has no file of '{chosen}', which defines the pixels; they are {here}{there}, those "
-            f"of {source.place}. A model wants the pixels that it was trained on"
+            f"tile '{tile}' of '{self.name}' has no file of '{chosen}', which defines the pixels; they are {here}{elsewhere}, "
+            f"those of {source.place}. A model wants the pixels that it was trained on"
         )
 
     def shape(self, tile: str) -> tuple[int, int]:

@@ -164,12 +164,12 @@ def _one_fold(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int, att
     partition, fold = divmod(seed + attempt * 997, folds)
     kept = generator(partition, "partition").random(len(labels)) < 0.7
     kept |= ~np.isin(groups, groups[kept])  # every group must be dealt out
-    most = int(np.unique(labels[kept], return_counts=True)[1].max())
-    if most < folds:
+    if (most := int(np.bincount(labels).max())) < folds:
         raise DataError(
-            f"a block split of {count} groups or blocks needs a class with at least {folds} labels; the largest here has {most}. "
-            "Add labels, or choose another split."
+            f"to share out {count} groups or blocks over {folds} folds, a class needs as many labels; the largest here has "
+            f"{most}. Add labels, or choose another split or seed."
         )
+    kept |= np.bincount(labels[kept]).max() < folds  # of so few labels none can be left out
     with warnings.catch_warnings():
         # A class in fewer groups than folds is said once, in words, by the caller.
         warnings.simplefilter("ignore", UserWarning)

@@ -227,7 +227,7 @@ def _with_scale(tree: Any) -> Any:
 
 
 def _document(path: Path, kind: type[D]) -> D:
-    if not path.exists() and (path.parent / "run.json").exists():
+    if path.name == "mamol.json" and not path.exists() and (path.parent / "run.json").exists():
         raise FileMissing(
             f"{path.parent} has no {path.name}: its training is not finished. Go on with it: `mamol train ... --resume`, with "
             "the options that it was started with."
