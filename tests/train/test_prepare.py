@@ -36,6 +36,7 @@ def test_a_given_backbone_fixes_its_settings_and_another_one_asked_for_is_refuse
 
 
 def test_a_class_that_the_split_takes_from_training_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     scene = made_scene()
     split = make_split(scene, "block", 0, 8)
     prepare(scene, split, tiny_config(), 0)
@@ -46,3 +47,4 @@ def test_a_class_that_the_split_takes_from_training_is_named(caplog: pytest.LogC
     prepare(scene, split, tiny_config(), 0)
     assert "the block split (seed 0) leaves no label to train wood of 'made' on" in caplog.text
     assert "leaves no label to validate grass of 'made' on" in caplog.text
+    assert [r.levelname for r in caplog.records if "leaves no label" in r.message] == ["WARNING", "INFO"]

@@ -86,12 +86,12 @@ def check_trainable(dataset: Dataset, split: Split) -> None:
         )
     counts = dict(labelled_counts(dataset, split))
     there = np.sum(list(counts.values()), axis=0)
-    for role, what in (("train", "train"), ("val", "validate")):
+    for role, what, level in (("train", "train", logging.WARNING), ("val", "validate", logging.INFO)):
         absent = [c for c, here, n in zip(class_names(dataset), counts[role], there, strict=True) if n and not here]
         if absent:
-            log.warning(
-                "the %s split (seed %d) leaves no label to %s %s of '%s' on; more labels, other tiles or another seed may help",
-                split.kind, split.seed, what, some(absent, SHOWN), dataset.name,
+            log.log(
+                level, "the %s split (seed %d) leaves no label to %s %s of '%s' on; more labels, other tiles or another seed may "
+                "help", split.kind, split.seed, what, some(absent, SHOWN), dataset.name,
             )  # fmt: skip
 
 
