@@ -22,7 +22,7 @@ def labels_table(study: Study) -> str:
     heads = "| set | labels | method | seeds | mean OA | mean AA | Δ mean OA | Δ mean AA | Δ worst OA |"
     rows = [heads, f"|---|---:|---|---:|{'---:|' * 5}"]
     for name in SETS:
-        protocols = [p for p in (*(f"labels-{s:g}" for s in SHARES), "patterns")]
+        protocols = [*(f"labels-{s:g}" for s in SHARES), "patterns"]
         few = {m for m in METHODS for p in protocols[:-1] if (name, m, p) in study}
         shown_of = few if "mamol" in few else set()  # trees alone are those of another set with the same data
         for protocol, method in ((p, m) for p in protocols for m in METHODS if m in shown_of and (name, m, p) in study):

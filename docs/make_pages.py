@@ -59,9 +59,8 @@ def settings_page() -> str:
         parts += [f"## [{name}]", "", about, "", "| key | default | meaning |", "|---|---|---|"]
         for key, setting in section.model_fields.items():
             meaning = " ".join((setting.description or "").split()).replace("|", "\\|")
-            choices = " ".join(
-                f"One of {', '.join(f'`{c}`' for c in found)}." for found in [_choices(setting.annotation)] if found
-            )
+            named = ", ".join(f"`{c}`" for c in _choices(setting.annotation))
+            choices = f"One of {named}." if named else ""
             default = json.dumps(setting.default, ensure_ascii=False)
             parts.append(f"| `{key}` | `{default}` | {' '.join(x for x in (meaning, choices) if x)} |")
         parts.append("")

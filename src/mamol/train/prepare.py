@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from mamol.config import Config, Section
-from mamol.data.dataset import UNLABELLED, Dataset, Scene, class_names, grid_sizes, label_arrays
+from mamol.data.dataset import Dataset, Scene, class_names, grid_sizes
 from mamol.data.normalize import Normalizer
-from mamol.data.split import TRAIN, Split, labelled_counts
+from mamol.data.split import Split, labelled_counts
 from mamol.errors import ConfigError, DataError, some
 from mamol.model.build import AnyClassifier, build_classifier
 from mamol.model.checkpoint import BackboneDocument, read_backbone
@@ -75,16 +75,15 @@ def prepare(dataset: Dataset, split: Split, config: Config, seed: int, source: s
 
 
 def check_trainable(dataset: Dataset, split: Split) -> None:
-    """Raise DataError unless the training part holds labels of two classes or more."""
-    pairs = zip(label_arrays(dataset), split.roles, strict=True)
-    found = np.unique(np.concatenate([labels[(role == TRAIN) & (labels != UNLABELLED)] for labels, role in pairs]))
+    """Raise DataError unless the training part holds labels of two classes or more; log the classes that it has none of."""
+    counts = dict(labelled_counts(dataset, split))
+    found = np.flatnonzero(counts["train"])
     if len(found) < 2:
         names = [class_names(dataset)[k] for k in found]
         raise DataError(
             f"the training part of '{dataset.name}' has {len(found)} class(es) ({', '.join(names) or 'none'}); "
             "at least two are needed. Add labels, or choose another split or seed."
         )
-    counts = dict(labelled_counts(dataset, split))
     there = np.sum(list(counts.values()), axis=0)
     for role, what, level in (("train", "train", logging.WARNING), ("val", "validate", logging.INFO)):
         absent = [c for c, here, n in zip(class_names(dataset), counts[role], there, strict=True) if n and not here]
