@@ -170,10 +170,12 @@ def slim(result: dict[str, Any]) -> dict[str, Any]:
 def measure_cell(cell: Cell, stem: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any], float]:
     """Train and score on the test part; return the configuration, the result, what the data were, and the seconds."""
     own, method = read_set(cell.set_name), read_method(cell.method)
-    dataset, kind = load_dataset(own["dataset"]), str(own["split"])
+    dataset, kind = load_dataset(own["dataset"]), "random" if cell.protocol == "random" else str(own["split"])
     window = 16 if "baseline" in method else config_of(cell, modality_names(dataset)).tokens.window_px
     split = make_split(dataset, kind, cell.seed, window)
     seen, learnt, more = dataset, split, {}
+    if cell.protocol == "random":
+        more["labels"] = counted(dataset, split)
     if cell.protocol.startswith("rate-"):
         seen, table = hide_at_rate(dataset, split, float(cell.protocol.removeprefix("rate-")), cell.seed)
         more["train_table_hash"] = table_hash(table)
@@ -198,7 +200,7 @@ def measure_cell(cell: Cell, stem: str) -> tuple[dict[str, Any], dict[str, Any],
             more["held_out"] = list(made.train.held_out)
     seconds = time.monotonic() - started
     tested = cell.protocol.partition("-")[0]
-    tested = "patterns" if tested in ("unseen", "labels") else tested
+    tested = "patterns" if tested in ("random", "unseen", "labels") else tested
     result = slim(score(predictor, dataset, split, tested)) | more
     if isinstance(predictor, MamolPredictor) and tested == "patterns" and len(result["patterns"]) <= MOST_PATTERNS:
         result["activation"] = expert_activation(predictor, dataset, split)

@@ -33,7 +33,7 @@ SCENES = ("bigearthnet-s1s2", "idtrees", "embedded")
 """Sets of pixels; the others are sets of samples."""
 STUDY, RESULTS = HERE / "study", HERE / "results" / "study"
 PROTOCOLS = (
-    "patterns", "unseen", "pixel", "degraded", *(f"rate-{r:g}" for r in RATES), *(f"labels-{s:g}" for s in SHARES),
+    "patterns", "random", "unseen", "pixel", "degraded", *(f"rate-{r:g}" for r in RATES), *(f"labels-{s:g}" for s in SHARES),
 )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from mamol.data.dataset import UNLABELLED, SampleSet
+from mamol.data.dataset import UNLABELLED, Dataset, SampleSet, label_arrays
 from mamol.data.split import TEST, TRAIN, VAL, Split
 from mamol.seed import generator
 
@@ -28,7 +28,7 @@ def thinned(dataset: SampleSet, split: Split, share: float, seed: int) -> Sample
     return replace(dataset, labels=labels, official=official)
 
 
-def counted(dataset: SampleSet, split: Split) -> dict[str, int]:
+def counted(dataset: Dataset, split: Split) -> dict[str, int]:
     """Count the labels that train and those that validate."""
-    there = dataset.labels != UNLABELLED
-    return {name: int(((split.roles[0] == role) & there).sum()) for name, role in (("train", TRAIN), ("validation", VAL))}
+    roles = np.concatenate([r[a != UNLABELLED] for r, a in zip(split.roles, label_arrays(dataset), strict=True)])
+    return {name: int((roles == role).sum()) for name, role in (("train", TRAIN), ("validation", VAL))}

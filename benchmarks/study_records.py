@@ -28,6 +28,11 @@ OTHERS = (
     "boosted-balanced", "forest-complete", "forest-per-pattern",
 )  # fmt: skip
 METHODS = (*PARADIGMS, *OTHERS)
+FRONT = {
+    "mamol": "MaMOL", "lora": "LoRA, equal weights", "full": "whole network",
+    "forest": "random forest", "boosted": "boosted trees",
+}  # fmt: skip
+"""One model for all patterns, five ways: what the README shows, and what they are called there."""
 COLUMN = {"mean_oa": "mean OA", "mean_aa": "mean AA", "worst_oa": "worst OA"}
 KEYS = tuple(COLUMN)
 SEEDS = 10

@@ -9,9 +9,11 @@ import numpy as np
 from study_amounts import AMOUNT_TABLES
 from study_cells import Cell, config_of, read_set
 from study_conditions import CONDITION_TABLES
+from study_measures import MEASURE_TABLES
 from study_ranks import ranks_table
 from study_records import (
     COLUMN,
+    FRONT,
     KEYS,
     LEAST,
     METHODS,
@@ -73,12 +75,6 @@ def validation_over(study: Study, name: str, method: str) -> Interval | None:
     some = next(iter(study[name, method, "patterns"].values()))
     scored = "best_score" in some.get("training", {})
     return difference(study, name, "mamol", method, "training.best_score") if scored else None
-
-
-FRONT = {
-    "mamol": "MaMOL", "lora": "LoRA, equal weights", "full": "whole network",
-    "forest": "random forest", "boosted": "boosted trees",
-}  # fmt: skip
 
 
 def front_table(study: Study) -> str:
@@ -260,4 +256,5 @@ STUDY_TABLES: dict[str, Callable[[Study], str]] = (
     }
     | CONDITION_TABLES
     | AMOUNT_TABLES
+    | MEASURE_TABLES
 )

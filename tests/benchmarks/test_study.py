@@ -118,6 +118,17 @@ def test_few_labels_are_tested_on_the_whole_test_part(grid: Grid, tmp_path: Path
     assert few["mean_oa"] < whole["mean_oa"]  # of the forest; the made network learns next to nothing in its four steps
 
 
+def test_a_split_at_random_says_what_it_leaks(grid: Grid, tmp_path: Path) -> None:
+    grid("embedded/lora", "embedded/forest", "--protocol", "random")
+    for method in ("lora", "forest"):
+        found = json.loads((tmp_path / "results" / f"embedded--{method}--random--0.json").read_text())
+        assert found["command"] == f"python benchmarks/study.py embedded/{method} --seed 0 --protocol random"
+        result = found["result"]
+        assert (result["split"], result["protocol"]) == ("random", "patterns")
+        assert result["overlap"]["percent"] > 50
+        assert result["labels"]["train"] > result["labels"]["validation"] > 0
+
+
 def test_validation_leaves_a_trial(grid: Grid, tmp_path: Path) -> None:
     assert "embedded/lora 0 : " in grid("embedded/lora", "--validate")
     (trial,) = (tmp_path / "results").rglob("*.json")
