@@ -21,7 +21,7 @@ from mamol.cli.main import app
 from mamol.config import Config
 
 DOCS = Path(__file__).resolve().parent
-COMMANDS = ("", "demo", "scene make", "scene check", "pretrain", "train", "evaluate", "map", "export")
+COMMANDS = ("", "demo", "scene make", "scene check", "pretrain", "train", "evaluate", "map", "classify", "export")
 
 
 def commands_page() -> str:

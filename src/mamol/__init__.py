@@ -20,6 +20,7 @@ _HOMES = {
     "pretrain_backbone": "mamol.api",
     "evaluate_run": "mamol.api",
     "map_scene": "mamol.api",
+    "classify_samples": "mamol.api",
     "TrainOptions": "mamol.api",
     "MapOptions": "mamol.api",
     "map_dataset": "mamol.mapping.lazy",

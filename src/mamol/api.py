@@ -19,14 +19,15 @@ from mamol.config import Config
 from mamol.configs import load_config
 from mamol.data.area import Area, read_area
 from mamol.data.catalog import CATALOG, load_dataset, open_reader
-from mamol.data.dataset import UNLABELLED, Dataset, Scene, label_arrays
-from mamol.data.glance import warn_of_scene, warn_of_values
+from mamol.data.dataset import UNLABELLED, Dataset, SampleSet, Scene, label_arrays
+from mamol.data.glance import warn_of_samples, warn_of_scene, warn_of_values
 from mamol.data.memory import MemoryReader
 from mamol.data.split import TEST, UNUSED, Split, make_split, split_again, unlabelled_split
 from mamol.errors import UsageError, unknown
 from mamol.evaluate.activation import expert_activation
 from mamol.evaluate.score import score
 from mamol.files import must_not_exist, sha256_file
+from mamol.mapping.classify import check_format, classify, write_table
 from mamol.mapping.engines import Engine, cluster, here, processes
 from mamol.mapping.layers import DEFAULT
 from mamol.mapping.paths import MapPaths
@@ -258,3 +259,36 @@ def map_scene(
         for tile in tiles
     ]  # fmt: skip
     return map_tiles(predictor, reader, requests, Path(out), options.engine(), progress)
+
+
+def classify_samples(
+    run: str | Path,
+    dataset: SampleSet | str | Path,
+    out: str | Path,
+    without: Sequence[str] = (),
+    probabilities: bool = False,
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> Path:
+    """Classify a sample set: a table with a row per sample, CSV or Parquet as the name `out` ends; return where it is.
+
+    Its columns are those of `mamol.mapping.classify`. The set needs no labels, and may lack sensors that the run knows;
+    `without` names more to ignore. Raises MamolError: UsageError for a scene or another ending, UnknownName,
+    AllModalitiesMissing if no sample has anything to go by, ShapeMismatch for other bands, OutputExists.
+    """
+    check_format(Path(out))
+    must_not_exist(Path(out), overwrite)
+    predictor, data = load_run(run), _opened(dataset)
+    if isinstance(without, str):
+        raise UsageError("without is a list of names, such as without=['s1']; a text came.")
+    if isinstance(data, Scene):
+        raise UsageError(f"'{data.name}' is a scene: `mamol map` (map_scene) maps it; a table is for a sample set.")
+    for name in without:
+        if name not in predictor.modalities:
+            raise unknown("modality", name, predictor.modalities)
+    warn_of_samples(data, [m for m in predictor.modalities if m not in without], predictor.normalizer)
+    table = classify(predictor, data, without, progress)
+    if not probabilities:
+        table = table[[c for c in table if not c.startswith("p_")]]
+    write_table(table, Path(out), overwrite)
+    return Path(out)

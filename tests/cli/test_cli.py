@@ -157,6 +157,20 @@ def test_a_sensor_without_a_file_is_absent(home: Path, tmp_path: Path, mamol: Ma
     assert done.code == 0, done.err
 
 
+def test_a_sample_set_is_classified_into_a_table(tmp_path: Path, mamol: Mamol, refused: Callable[..., None]) -> None:
+    samples, run, table = write_samples(made_samples(), tmp_path / "samples"), tmp_path / "run", tmp_path / "t.csv"
+    assert mamol("train", samples, "--out", run, *TINY_SETTINGS).code == 0
+    words = ["classify", run, samples, "--out", table]
+    done = mamol(*words, "--without", "photo", "--probabilities")
+    assert (done.code, done.out.strip()) == (0, str(table)), done.err
+    head, first, *rest = table.read_text().splitlines()
+    assert head == "sample,group,class,confidence,sensors,p_a,p_b,p_c"
+    assert first.startswith("0,g0,")
+    assert len(rest) == 119
+    refused(2, "t.csv exists already", *words)
+    refused(2, "Did you mean 'photo'", *words, "--overwrite", "--without", "photos")
+
+
 def test_wrong_use_is_2(home: Path, tmp_path: Path, refused: Callable[..., None]) -> None:
     refused(2, "Did you mean 'idtrees'", "train", "idtree", "--out", tmp_path / "r")
     refused(2, "Did you mean 'steps'", "train", home / "scene", "--out", tmp_path / "r", "--set", "train.stepz=5")

@@ -8,7 +8,7 @@ import pytest
 from texts_made import made_texts
 
 from made import made_samples
-from mamol.data.dataset import SampleSet, classes_from
+from mamol.data.dataset import UNLABELLED, SampleSet, classes_from
 from mamol.data.samples import load_samples, write_samples
 from mamol.data.split import TEST, TRAIN
 from mamol.data.texts import decode_texts
@@ -111,6 +111,26 @@ def test_arrays_of_another_shape(tmp_path: Path, wrong: dict[str, np.ndarray], s
     right = {"labels": np.zeros(6, int), "values_s2": np.zeros((6, 3, 4))}
     np.savez(tmp_path / "samples.npz", **(right | wrong))
     with pytest.raises(DataError, match=says):
+        load_samples(tmp_path)
+
+
+def test_labels_may_be_left_out_but_not_misspelt(tmp_path: Path) -> None:
+    (tmp_path / "samples.toml").write_text('name = "p"\nclasses = ["a"]\n[modalities.x]\nkind = "vector"\nbands = 1\n')
+    np.savez(tmp_path / "samples.npz", values_x=np.zeros((3, 1)))
+    assert load_samples(tmp_path).labels.tolist() == [UNLABELLED] * 3
+    for wrong in ("label", "Labels"):
+        np.savez(tmp_path / "samples.npz", values_x=np.zeros((3, 1)), **{wrong: np.zeros(3, int)})
+        with pytest.raises(DataError, match=r"missing array in .*samples\.npz: 'labels'; there is: "):
+            load_samples(tmp_path)
+    (tmp_path / "samples.npz").unlink()
+    frame = pd.DataFrame({"x": [[1.0], [2.0]], "longitude": [1.0, 2.0]})
+    frame.to_parquet(tmp_path / "samples.parquet")
+    assert load_samples(tmp_path).labels.tolist() == [UNLABELLED] * 2
+    frame.assign(labels=[0, 0]).to_parquet(tmp_path / "samples.parquet")
+    with pytest.raises(DataError, match=r"missing column in .*samples\.parquet: 'label'.*Rename 'labels'"):
+        load_samples(tmp_path)
+    np.savez(tmp_path / "samples.npz", values_x=np.float32(1))
+    with pytest.raises(DataError, match=r"labels have shape \(\)"):
         load_samples(tmp_path)
 
 

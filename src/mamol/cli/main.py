@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-from mamol.cli import demo, evaluate, export, map, scene, train
+from mamol.cli import classify, demo, evaluate, export, map, scene, train
 from mamol.cli.show import err, out
 from mamol.errors import MamolError, UsageError
 
@@ -54,6 +54,7 @@ app.command("pretrain")(train.pretrain)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("map")(map.map_command)
+app.command("classify")(classify.classify)
 app.command("export")(export.export)
 
 

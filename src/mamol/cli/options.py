@@ -6,7 +6,7 @@ RUN          a folder made by `mamol train`
 --set        section.key=value, may be repeated                     train, pretrain
 --split      block, random or official                              train, pretrain
 --seed       fold, initial weights, batches and missing tables      train, pretrain, scene make
---overwrite  replace an output that is there                        evaluate, map, export, scene make
+--overwrite  replace an output that is there                        evaluate, map, classify, export, scene make
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ def open_reader(name_or_path: str | Path, modalities: Sequence[str] = ()) -> Rea
             return open_scene(place, modalities)
     dataset = load_dataset(name_or_path)
     if not isinstance(dataset, Scene):
-        raise UsageError(f"'{name_or_path}' is a sample set: one label per sample, so there is no ground to map.")
+        raise UsageError(f"'{name_or_path}' is a sample set: it has no ground to map; `mamol classify` writes a table of it.")
     return MemoryReader(dataset)
 
 

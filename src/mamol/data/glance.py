@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 
-from mamol.data.dataset import Dataset, Scene
+from mamol.data.dataset import Dataset, SampleSet, Scene, modality_names
 from mamol.data.memory import MemoryReader, Reader
 from mamol.data.normalize import Normalizer
 from mamol.data.reader import FileReader
@@ -26,14 +26,24 @@ TILES, HALF_PX, SAMPLES = 20, 128, 2_000
 def warn_of_scene(reader: Reader, tiles: Sequence[str], kept: Sequence[str], normalizer: Normalizer) -> None:
     """Warn of what looks wrong in the tiles that are to be mapped with the modalities `kept` of a run."""
     there = list(reader.spec.modalities) if isinstance(reader, FileReader) else [m.name for m in reader.modalities]
+    _warn_of_names(reader.name, there, kept, normalizer)
+    warn_of_pixels(reader, tiles)
+    _warn_unlike(normalizer, _middles(reader, tiles[:1], kept))
+
+
+def warn_of_samples(dataset: SampleSet, kept: Sequence[str], normalizer: Normalizer) -> None:
+    """Warn of what looks wrong in samples that are to be classified with the modalities `kept` of a run."""
+    _warn_of_names(dataset.name, modality_names(dataset), kept, normalizer)
+    warn_of_values(dataset, normalizer)
+
+
+def _warn_of_names(name: str, there: Sequence[str], kept: Sequence[str], normalizer: Normalizer) -> None:
     left_out, lacking = [m for m in there if m not in normalizer.statistics], [m for m in kept if m not in there]
     if left_out and lacking:
         log.warning(
             "'%s' has no '%s', which the run knows; what the run does not know is left out: %s. If they are the same sensor, "
-            "give it the run's name", reader.name, "', '".join(lacking), ", ".join(left_out),
+            "give it the run's name", name, "', '".join(lacking), ", ".join(left_out),
         )  # fmt: skip
-    warn_of_pixels(reader, tiles)
-    _warn_unlike(normalizer, _middles(reader, tiles[:1], kept))
 
 
 def warn_of_pixels(reader: Reader, tiles: Sequence[str]) -> None:

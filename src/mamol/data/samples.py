@@ -8,9 +8,9 @@
     band_names = ["B2", ...] # optional, one per band: for a backbone that knows bands by name
 
 samples.npz holds values_<modality>, available_<modality> (optional; NaN means missing anyway), labels (integers from
-0, -1 unlabelled), groups (optional text; samples of one group stay on one side of a split) and official (optional: the
-published split, 0 none, 1 train, 2 test). A text is its UTF-8 bytes, zeros to the end (mamol.data.texts.encode_texts), as
-whole numbers or float.
+0, -1 unlabelled; left out: all are unlabelled), groups (optional text; samples of one group stay on one side of a split)
+and official (optional: the published split, 0 none, 1 train, 2 test). A text is its UTF-8 bytes, zeros to the end
+(mamol.data.texts.encode_texts), as whole numbers or float.
 samples.parquet holds one row per sample: the columns label, group and official, and a list column per modality, row-major
 in the shape of one sample; a text is a column of strings, cut to `bands` bytes. An empty text is not available, and a row
 without a group is a group of its own.
@@ -18,6 +18,7 @@ without a group is a group of its own.
 
 from __future__ import annotations
 
+import difflib
 import json
 import tomllib
 from collections.abc import Iterable
@@ -85,7 +86,8 @@ def load_samples(folder: Path) -> SampleSet:
         arrays, table = _from_parquet(parquet, spec), parquet
     else:
         raise FileMissing(f"{folder} has neither samples.npz nor samples.parquet beside samples.toml.")
-    labels = _labels(arrays["labels"], spec, table)
+    first = arrays[f"values_{next(iter(spec.modalities))}"]
+    labels = _labels(arrays.get("labels", np.full(first.shape[:1], UNLABELLED)), spec, table)
     modalities: list[Modality] = []
     values: dict[str, np.ndarray] = {}
     available: dict[str, np.ndarray] = {}
@@ -153,7 +155,9 @@ def _keys(place: Place) -> Iterable[str]:
 
 
 def _from_npz(path: Path, spec: SamplesSpec) -> dict[str, np.ndarray]:
-    return read_arrays(path, ["labels", *(f"values_{m}" for m in spec.modalities)])
+    arrays = read_arrays(path, [f"values_{m}" for m in spec.modalities])
+    _refuse_misspelt("array", "labels", arrays, path)
+    return arrays
 
 
 def _from_parquet(path: Path, spec: SamplesSpec) -> dict[str, np.ndarray]:
@@ -161,9 +165,10 @@ def _from_parquet(path: Path, spec: SamplesSpec) -> dict[str, np.ndarray]:
         frame = pd.read_parquet(path)
     except (ValueError, OSError) as error:
         raise DataError(f"{path} cannot be read ({error}); it may be truncated.") from error
-    if absent := [c for c in ["label", *spec.modalities] if c not in frame]:
+    if absent := [c for c in spec.modalities if c not in frame]:
         raise missing(f"column in {path}:", absent, map(str, frame.columns))
-    arrays = {"labels": frame["label"].to_numpy()}
+    _refuse_misspelt("column", "label", map(str, frame.columns), path)
+    arrays = {"labels": frame["label"].to_numpy()} if "label" in frame else {}
     if "group" in frame:
         arrays["groups"] = frame["group"].to_numpy()
     if "official" in frame:
@@ -173,6 +178,13 @@ def _from_parquet(path: Path, spec: SamplesSpec) -> dict[str, np.ndarray]:
         read = _encoded(frame[name], m.bands, where) if m.kind == "text" else _stacked(frame[name], m.shape(), where)
         arrays[f"values_{name}"] = read
     return arrays
+
+
+def _refuse_misspelt(what: str, name: str, there: Iterable[str], path: Path) -> None:
+    """Raise DataError if the labels are not there under their name but under one close to it: they would count as none."""
+    held = list(there)
+    if name not in held and difflib.get_close_matches(name, [h.lower() for h in held], n=1, cutoff=0.8):
+        raise missing(f"{what} in {path}:", [name], held)
 
 
 def _stacked(column: pd.Series, shape: tuple[int, ...], where: str) -> np.ndarray:

@@ -95,6 +95,11 @@ class MamolPredictor:
             if given is not None and batch.available[known.name].any():
                 if given.shape[1] != known.bands:
                     raise ShapeMismatch(f"'{known.name}' has {given.shape[1]} bands; the model was trained on {known.bands}.")
+                if known.kind == "series" and given.shape[2] != known.length:
+                    raise ShapeMismatch(
+                        f"'{known.name}' has {given.shape[2]} time steps; the model was trained on {known.length}. Steps that "
+                        "are missing belong into the series as NaN."
+                    )
                 values[known.name], available[known.name] = given, batch.available[known.name]
                 continue
             rest = self._rest(known, batch) if given is None else given.shape[2:]

@@ -1,0 +1,124 @@
+"""A table of a sample set: rows in the set's order, by the sensors that each sample has."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from made import made_samples, made_scene, tiny_config
+from mamol.api import TrainOptions, classify_samples, train_model
+from mamol.data.dataset import UNLABELLED, SampleSet, lacking
+from mamol.data.samples import write_samples
+from mamol.errors import AllModalitiesMissing, OutputExists, ShapeMismatch, UnknownName, UsageError
+from mamol.mapping import classify
+from mamol.modality import Batch
+from mamol.model.checkpoint import load_run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("classify") / "run"
+    train_model(made_samples(), folder, TrainOptions(tiny_config()))
+    return folder
+
+
+@pytest.fixture
+def unseen() -> SampleSet:
+    """Make new samples without labels, of which number 3 has no sensor at all."""
+    made = made_samples(11, seed=5)
+    for name, there in made.samples.available.items():
+        there[3] = False
+        there[4] = name == "weather"
+    return replace(made, labels=np.full(11, UNLABELLED, np.int16))
+
+
+def test_a_row_says_what_the_model_says_of_that_sample(
+    run: Path, unseen: SampleSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(classify, "AT_ONCE", 4)
+    done: list[int] = []
+    path = classify_samples(
+        run, unseen, tmp_path / "t.parquet", probabilities=True, progress=lambda what, n, total, note: done.append(n)
+    )
+    table, predictor = pd.read_parquet(path), load_run(run)
+    assert done == [4, 8, 10]
+    assert list(table) == ["sample", "group", "class", "confidence", "sensors", "p_a", "p_b", "p_c"]
+    assert table["sample"].tolist() == list(range(11))
+    assert table["group"].tolist() == unseen.groups.tolist()
+    for i in (j for j in range(11) if j != 3):
+        alone = predictor.predict(unseen.samples.take(np.array([i])))[0]
+        np.testing.assert_allclose(table.loc[i, ["p_a", "p_b", "p_c"]].to_numpy(float), alone, atol=1e-5)
+        assert table.loc[i, "class"] == predictor.classes[alone.argmax()]
+        assert table.loc[i, "confidence"] == pytest.approx(alone.max(), abs=1e-5)
+    assert (table.loc[3, "class"], table.loc[3, "sensors"]) == ("", "")
+    assert table.loc[3, ["confidence", "p_a", "p_b", "p_c"]].isna().all()
+    assert table.loc[4, "sensors"] == "weather"
+
+
+def test_a_csv_has_the_same_rows_without_probabilities_and_is_not_overwritten(
+    run: Path, unseen: SampleSet, tmp_path: Path
+) -> None:
+    folder = write_samples(unseen, tmp_path / "new")
+    path = classify_samples(run, folder, tmp_path / "t.csv", without=["photo"])
+    table = pd.read_csv(path, keep_default_na=False)
+    assert list(table) == ["sample", "group", "class", "confidence", "sensors"]
+    assert set(table["sensors"]) <= {"optical+weather", "optical", "weather", ""}
+    hidden = replace(unseen, samples=unseen.samples.only(["optical", "weather"]))
+    again = pd.read_csv(classify_samples(run, hidden, tmp_path / "u.csv"), keep_default_na=False)
+    pd.testing.assert_frame_equal(table, again)
+    before = path.read_bytes()
+    with pytest.raises(OutputExists, match="exists already"):
+        classify_samples(run, folder, path)
+    assert path.read_bytes() == before
+    classify_samples(run, folder, path, overwrite=True)
+    assert path.read_bytes() != before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["new", "t.csv", "u.csv"]
+
+
+def test_a_set_may_lack_a_sensor_and_have_one_that_the_run_does_not_know(
+    run: Path, unseen: SampleSet, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    poor = lacking(unseen, ["photo"])
+    table = pd.read_csv(classify_samples(run, poor, tmp_path / "poor.csv"), keep_default_na=False)
+    assert (table["class"] != "").sum() == unseen.samples.pattern(["optical", "weather"]).any(axis=1).sum()
+    assert caplog.text == ""
+    names = {"optical": "s2", "weather": "weather"}
+    renamed = SampleSet(
+        "odd",
+        tuple(replace(m, name=names[m.name]) for m in poor.modalities),
+        poor.classes,
+        Batch(*({names[m]: a for m, a in arrays.items()} for arrays in (poor.samples.values, poor.samples.available))),
+        poor.labels,
+        poor.groups,
+    )
+    with caplog.at_level(logging.WARNING):
+        odd = pd.read_csv(classify_samples(run, renamed, tmp_path / "odd.csv"), keep_default_na=False)
+    assert set(odd["sensors"]) == {"weather", ""}
+    assert "'odd' has no 'optical', 'photo', which the run knows; what the run does not know is left out: s2" in caplog.text
+
+
+def test_what_cannot_be_classified_is_told(run: Path, unseen: SampleSet, tmp_path: Path) -> None:
+    out = tmp_path / "t.csv"
+    with pytest.raises(UsageError, match=r"ends in '\.xlsx'; a table is written as \.csv or \.parquet"):
+        classify_samples(run, unseen, tmp_path / "t.xlsx")
+    with pytest.raises(UsageError, match="is a scene: `mamol map`"):
+        classify_samples(run, made_scene(), out)
+    with pytest.raises(UnknownName, match="Did you mean 'photo'"):
+        classify_samples(run, unseen, out, without=["photos"])
+    with pytest.raises(UsageError, match="a text came"):
+        classify_samples(run, unseen, out, without="photo")
+    with pytest.raises(AllModalitiesMissing, match="has a sensor to go by: the run knows optical, weather, photo, the set has"):
+        classify_samples(run, unseen, out, without=["photo", "weather", "optical"])
+    weather = Batch({"weather": np.zeros((11, 5), np.float32)}, {"weather": np.ones(11, dtype=bool)})
+    wide = replace(lacking(unseen, ["photo", "optical"]), samples=weather)
+    with pytest.raises(ShapeMismatch, match="'weather' has 5 bands; the model was trained on 3"):
+        classify_samples(run, wide, out)
+    months = Batch({"optical": np.zeros((11, 4, 9), np.float32)}, {"optical": np.ones((11, 9), dtype=bool)})
+    with pytest.raises(ShapeMismatch, match="'optical' has 9 time steps; the model was trained on 6"):
+        classify_samples(run, replace(lacking(unseen, ["photo", "weather"]), samples=months), out)
+    assert list(tmp_path.iterdir()) == []
