@@ -179,16 +179,19 @@ def time_table(study: Study) -> str:
     if not path.exists():
         return "The times have no record yet (`python benchmarks/study_speed.py`)."
     record = json.loads(path.read_text(encoding="utf-8"))
+    weighed = path.with_name("memory.json")
+    kept = json.loads(weighed.read_text(encoding="utf-8"))["kept"] if weighed.exists() else {}
     order = [m for m in METHODS if m in record["ratios"]]
     kinds = list(record["ratios"][order[0]])
-    rows = [f"| time / LoRA's | {' | '.join(kinds)} |", f"|---|{'---:|' * len(kinds)}"]
+    rows = [f"| over LoRA's | {' | '.join(f'time: {k}' for k in kinds)} | memory |", f"|---|{'---:|' * (len(kinds) + 1)}"]
     for method in order:
         cells = [f"{r['median']:.2f} [{r['low']:.2f}, {r['high']:.2f}]" for r in record["ratios"][method].values()]
-        rows.append(f"| {method} | {' | '.join(cells)} |")
+        rows.append(f"| {method} | {' | '.join(cells)} | {f'{kept[method]:.2f}' if method in kept else '-'} |")
     note = (
         f"`{record['command']}`: the embedded scene, three sensors, batch 32, one CPU thread, {record['rounds']} rounds; medians "
-        "of the ratios within a round, with 95 % bootstrap intervals. One pattern: not folded into an ordinary network. It does "
-        "not show GPUs, other batch sizes or other backbones."
+        "of the ratios within a round, with 95 % bootstrap intervals. One pattern: not folded into an ordinary network. Memory: "
+        "what a training step keeps for its backward pass, without the weights (`... --memory`). It does not show GPUs, other "
+        "batch sizes or other backbones."
     )
     return "\n".join([*rows, "", note])
 

@@ -1,16 +1,19 @@
-"""What each paradigm of the study costs: time, as a ratio to LoRA of equal weights in one run, and multiply-adds.
+"""What each paradigm of the study costs: time and memory, as ratios to LoRA of equal weights, and multiply-adds.
 
     python benchmarks/study_speed.py                  times: the scene backbone on the embedded scene, one CPU thread
+    python benchmarks/study_speed.py --memory         what a training step keeps for its backward pass, the same set and batch
     python benchmarks/study_speed.py --count          multiply-adds: every set and method, untrained networks
 
 Every round runs each method once, in turn: a training step (forward and backward pass, batch 32, a random pattern per
 sample) and a forward pass of a batch of mixed patterns and of one pattern. A ratio is the median over the rounds of a
-method's time over LoRA's in the same round, with a 95 % bootstrap interval. Multiply-adds are those of one sample (or one
-pixel of a scene) with every sensor there in a batch of mixed patterns, so with experts beside the frozen layers; folded for a
-known pattern, whatever a router that sees the pattern alone chose, they are those of the backbone without experts (`head`).
-Of an ensemble they are those of all its networks, of networks for one pattern those of the one for every sensor; what fills in
-is not counted.
-The records are benchmarks/speed/study/cpu.json and multiply-adds.json.
+method's time over LoRA's in the same round, with a 95 % bootstrap interval. Memory is that of the tensors that a training
+step of the same kind keeps until its backward pass, without the weights: most of its peak, and the same at every run.
+
+Multiply-adds are those of one sample (or one pixel of a scene) with every sensor there in a batch of mixed patterns, so with
+experts beside the frozen layers; folded for a known pattern, whatever a router that sees the pattern alone chose, they are
+those of the backbone without experts (`head`). Of an ensemble they are those of all its networks, of networks for one
+pattern those of the one for every sensor; what fills in is not counted.
+The records are benchmarks/speed/study/cpu.json, memory.json and multiply-adds.json.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ import numpy as np
 import torch
 from speed import ratio
 from study_cells import HERE, Cell, config_of, fits, names_of, read_method, read_set
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from mamol.data.catalog import load_dataset
@@ -34,27 +38,37 @@ from mamol.files import write_json
 from mamol.model.tokens import anywhere
 from mamol.train.feed import Draw, Feed
 from mamol.train.losses import batch_loss
-from mamol.train.prepare import prepare
+from mamol.train.prepare import Prepared, prepare
 
-SET, REFERENCE = "embedded", "lora"
+SET, REFERENCE, BATCH = "embedded", "lora", 32
 Run = Callable[[], object]
+
+
+def ready_to_train(method: str, dataset: Dataset) -> tuple[Prepared, Draw, Draw, Callable[[], Tensor]]:
+    """Return an untrained method, a batch of it, the same under a random pattern per sample, and a call for its loss."""
+    config = config_of(Cell(SET, method, 0), modality_names(dataset))
+    ready = prepare(dataset, make_split(dataset, "block", 0, config.tokens.window_px), config, 0)
+    ready.model.freeze()
+    whole = ready.feed.draw(0, BATCH)
+    mixed = whole.without(ready.feed.draw_missing(whole, 0), ready.feed.order)
+    weight = ready.feed.class_weight()
+
+    def loss() -> Tensor:
+        ready.model.train()
+        found = batch_loss(ready.model, whole, mixed, weight, config.train)
+        return found.total / found.count
+
+    return ready, whole, mixed, loss
 
 
 def runs_of(method: str, dataset: Dataset) -> dict[str, Run]:
     """Return what is timed of one method: by name, a call that does it once."""
-    config = config_of(Cell(SET, method, 0), modality_names(dataset))
-    ready = prepare(dataset, make_split(dataset, "block", 0, config.tokens.window_px), config, 0)
-    model, feed = ready.model, ready.feed
-    model.freeze()
-    whole = feed.draw(0, config.train.batch)
-    mixed = whole.without(feed.draw_missing(whole, 0), feed.order)
-    one = whole.without(torch.tensor([[False, True, False]]).expand(len(whole), -1), feed.order)
-    weight = feed.class_weight()
+    ready, whole, mixed, loss = ready_to_train(method, dataset)
+    model, order = ready.model, ready.feed.order
+    one = whole.without(torch.tensor([[False, True, False]]).expand(len(whole), -1), order)
 
     def step() -> None:
-        model.train()
-        loss = batch_loss(model, whole, mixed, weight, config.train)
-        (loss.total / loss.count).backward()
+        torch.autograd.backward(loss())
         model.zero_grad()
 
     def forward(draw: Draw) -> Run:
@@ -71,6 +85,33 @@ def runs_of(method: str, dataset: Dataset) -> dict[str, Run]:
 def networks() -> list[str]:
     """List the methods that are one network."""
     return [m for m in names_of("methods") if not {"baseline", "networks"} & read_method(m).keys()]
+
+
+def kept_bytes(method: str, dataset: Dataset) -> int:
+    """Return the bytes that a training step keeps for its backward pass, without weights and what the batch itself holds."""
+    ready, whole, mixed, loss = ready_to_train(method, dataset)
+    there = [*ready.model.parameters(), *ready.model.buffers(), *whole.values.values(), *mixed.values.values()]
+    known = {t.untyped_storage().data_ptr() for t in there}
+    kept: dict[int, Tensor] = {}  # by place in memory: views of one tensor are kept once
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept.setdefault(tensor.untyped_storage().data_ptr(), tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        result = loss()
+    del result  # alive until here, so that no place was used twice
+    return sum(t.untyped_storage().nbytes() for place, t in kept.items() if place not in known)
+
+
+def weigh_all() -> None:
+    """Write the record of what every method keeps, over what LoRA keeps."""
+    dataset = load_dataset(SET)
+    kept = {m: kept_bytes(m, dataset) for m in networks()}
+    ratios = {m: round(b / kept[REFERENCE], 3) for m, b in kept.items()}
+    record = {"kept": ratios, "reference_bytes": kept[REFERENCE], "environment": environment()}
+    write_json(HERE / "speed" / "study" / "memory.json", record | {"command": "python benchmarks/study_speed.py --memory"})
+    print(json.dumps(ratios, indent=2))
 
 
 def complete(feed: Feed, size: int) -> Draw:
@@ -116,8 +157,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the time of the study's paradigms against LoRA.")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--count", nargs="*", metavar="SET", help="count multiply-adds instead, of all sets or of these")
+    parser.add_argument("--memory", action="store_true", help="weigh what a training step keeps instead")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.memory:
+        return weigh_all()
     if options.count is not None:
         return count_all(options.count)
     dataset = load_dataset(SET)
