@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from study_cells import Cell
 from study_records import FRONT, KEYS, LEAST, METHODS, SETS, Study, difference, seeds_of, shown, signed
 
 from mamol.evaluate.interval import mean_interval
@@ -70,7 +71,7 @@ def random_table(study: Study) -> str:
     for name, method in ((s, m) for s in SETS for m in METHODS if (s, m, "random") in study):
         drawn, blocks = study[name, method, "random"], study.get((name, method, "patterns"), {})
         seeds = sorted(drawn.keys() & blocks.keys())
-        if seeds and (name, "mamol", "random") in study:
+        if seeds and Cell(name, method, 0).home == name:  # trees are those of other sets with the same data, too
             counts = [round(mean_interval([drawn[s]["labels"][k] for s in seeds]).mean) for k in ("train", "validation")]
             leak = mean_interval([drawn[s]["overlap"]["percent"] for s in seeds]).mean
             cells = [shown([runs[s][k] for s in seeds]) for k in KEYS[:2] for runs in (blocks, drawn)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from study_measures import classes_table, measures_table, random_table
 from study_records import Study
 
@@ -59,21 +58,21 @@ def drawn(oa: float, leak: float) -> dict[str, Any]:
     return result(oa, labels={"train": 80, "validation": 20}, overlap={"percent": leak})
 
 
-@pytest.mark.parametrize("ours_too", [True, False])
-def test_a_split_at_random_stands_beside_the_block_split(ours_too: bool) -> None:
+def test_a_split_at_random_stands_beside_the_block_split() -> None:
     study: Study = {
         ("mfeat", "mamol", "patterns"): {s: result(60.0 + s) for s in range(3)},
         ("mfeat", "forest", "patterns"): {s: result(58.0 + s) for s in range(3)},
         ("mfeat", "forest", "random"): {s: drawn(85.0, 99.0) for s in range(2)},
+        ("mfeat", "mamol", "random"): {0: drawn(80.0, 98.0)},
+        ("worldcereal-canada-long", "forest", "patterns"): {0: result(58.0)},
+        ("worldcereal-canada-long", "forest", "random"): {0: drawn(85.0, 99.0)},
+        ("idtrees", "forest", "patterns"): {0: result(58.0)},
+        ("idtrees", "forest", "random"): {0: drawn(85.0, 99.0)},
     }
-    if ours_too:
-        study["mfeat", "mamol", "random"] = {0: drawn(80.0, 98.0)}
-    found = lines(random_table(study), "mfeat")
-    if not ours_too:  # trees alone are those of another set with the same data
-        assert found == []
-        assert random_table(study).startswith("No run has a record yet")
-        return
-    ours, forest = found
+    assert "worldcereal-canada-long" not in random_table(study)  # its trees are those of worldcereal-canada
+    assert lines(random_table(study), "idtrees")[0][9:] == ["-", "-"]
+    assert random_table({}).startswith("No run has a record yet")
+    ours, forest = lines(random_table(study), "mfeat")
     assert ours[1:] == [
         "mamol", "1", "80 + 20", "98", "61.0 (1 seed)", "81.0 (1 seed)", "60.0 (1 seed)", "80.0 (1 seed)", "", "",
     ]  # fmt: skip
