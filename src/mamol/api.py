@@ -239,6 +239,7 @@ def map_scene(
     options, document, predictor = options or MapOptions(), read_run(Path(run)), load_run(run)
     if isinstance(options.without, str) or isinstance(options.tiles, str):
         raise UsageError("MapOptions.without and .tiles are lists of names, such as without=['s1']; a text came.")
+    predictor.must_know(scene=True)
     reader = MemoryReader(dataset) if isinstance(dataset, Scene) else open_reader(dataset, predictor.modalities)
     for name in options.tiles:
         if name not in reader.tile_names:
@@ -283,6 +284,7 @@ def classify_samples(
         raise UsageError("without is a list of names, such as without=['s1']; a text came.")
     if isinstance(data, Scene):
         raise UsageError(f"'{data.name}' is a scene: `mamol map` (map_scene) maps it; a table is for a sample set.")
+    predictor.must_know(scene=False)
     for name in without:
         if name not in predictor.modalities:
             raise unknown("modality", name, predictor.modalities)

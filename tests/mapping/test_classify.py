@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from made import made_samples, made_scene, tiny_config
-from mamol.api import TrainOptions, classify_samples, train_model
+from mamol.api import TrainOptions, classify_samples, map_scene, train_model
 from mamol.data.dataset import UNLABELLED, SampleSet, lacking
 from mamol.data.samples import write_samples
 from mamol.errors import AllModalitiesMissing, OutputExists, ShapeMismatch, UnknownName, UsageError
@@ -106,6 +106,7 @@ def test_what_cannot_be_classified_is_told(run: Path, unseen: SampleSet, tmp_pat
     out = tmp_path / "t.csv"
     with pytest.raises(UsageError, match=r"ends in '\.xlsx'; a table is written as \.csv or \.parquet"):
         classify_samples(run, unseen, tmp_path / "t.xlsx")
+    classify_samples(run, unseen, tmp_path / "T.CSV").unlink()
     with pytest.raises(UsageError, match="is a scene: `mamol map`"):
         classify_samples(run, made_scene(), out)
     with pytest.raises(UnknownName, match="Did you mean 'photo'"):
@@ -118,7 +119,19 @@ def test_what_cannot_be_classified_is_told(run: Path, unseen: SampleSet, tmp_pat
     wide = replace(lacking(unseen, ["photo", "optical"]), samples=weather)
     with pytest.raises(ShapeMismatch, match="'weather' has 5 bands; the model was trained on 3"):
         classify_samples(run, wide, out)
+    flat = Batch({"optical": np.zeros((11, 4), np.float32)}, {"optical": np.ones(11, dtype=bool)})
+    with pytest.raises(ShapeMismatch, match=r"'optical' has values of shape \(11, 4\); the model was trained on a series"):
+        classify_samples(run, replace(lacking(unseen, ["photo", "weather"]), samples=flat), out)
     months = Batch({"optical": np.zeros((11, 4, 9), np.float32)}, {"optical": np.ones((11, 9), dtype=bool)})
     with pytest.raises(ShapeMismatch, match="'optical' has 9 time steps; the model was trained on 6"):
         classify_samples(run, replace(lacking(unseen, ["photo", "weather"]), samples=months), out)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_is_used_on_what_it_was_trained_on(run: Path, unseen: SampleSet, tmp_path: Path) -> None:
+    scene = made_scene()
+    train_model(scene, tmp_path / "of-scene", TrainOptions(tiny_config()))
+    with pytest.raises(UsageError, match="the run was trained on a scene, and knows nothing of a sample set"):
+        classify_samples(tmp_path / "of-scene", unseen, tmp_path / "t.csv")
+    with pytest.raises(UsageError, match="the run was trained on a sample set, and knows nothing of a scene"):
+        map_scene(run, scene, tmp_path / "m.tif")

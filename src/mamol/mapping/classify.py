@@ -64,14 +64,14 @@ def classify(
 
 def check_format(path: Path) -> None:
     """Raise UsageError for a file that is neither CSV nor Parquet."""
-    if path.suffix not in FORMATS:
+    if path.suffix.lower() not in FORMATS:
         raise UsageError(f"{path} ends in '{path.suffix}'; a table is written as {' or '.join(FORMATS)}.")
 
 
 def write_table(table: pd.DataFrame, path: Path, overwrite: bool) -> None:
     """Write a table as its file's ending says, whole or not at all; raises OutputExists and WriteFailed."""
     with atomic(path, overwrite) as partial:
-        if path.suffix == ".csv":
+        if path.suffix.lower() == ".csv":
             table.to_csv(partial, index=False, float_format="%.6g")
         else:
             table.to_parquet(partial, index=False)

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from mamol.data.normalize import Normalizer
-from mamol.errors import AllModalitiesMissing, ShapeMismatch, unknown
-from mamol.modality import Batch, Modality
+from mamol.errors import AllModalitiesMissing, ShapeMismatch, UsageError, unknown
+from mamol.modality import AXES, Batch, Modality
 from mamol.model.build import AnyClassifier
 from mamol.model.raster_windows import Folds, RasterWindows
 
@@ -48,6 +48,12 @@ class MamolPredictor:
     def default_temperature(self) -> float:
         """Return the temperature of a pattern that has none of its own: the mean of those that are there."""
         return float(np.mean(list(self.temperatures.values()))) if self.temperatures else 1.0
+
+    def must_know(self, scene: bool) -> None:
+        """Raise UsageError if the model was trained on a sample set and a scene is to be classified, or the other way round."""
+        if scene == (self.model.task == "sample"):
+            known, asked = ("a sample set", "a scene") if scene else ("a scene", "a sample set")
+            raise UsageError(f"the run was trained on {known}, and knows nothing of {asked}; train another one on such data.")
 
     def predict(self, batch: Batch) -> np.ndarray:
         """Return probabilities, float32: (B, K), or (B, K, H, W) for a scene's windows of any size.
@@ -93,6 +99,11 @@ class MamolPredictor:
             given = batch.values.get(known.name)
             # One that is absent everywhere may have any number of bands: the file that would tell is not there.
             if given is not None and batch.available[known.name].any():
+                if given.ndim != AXES[known.kind]:
+                    raise ShapeMismatch(
+                        f"'{known.name}' has values of shape {given.shape}; the model was trained on a {known.kind}, which has "
+                        f"{AXES[known.kind]} axes with that of the samples."
+                    )
                 if given.shape[1] != known.bands:
                     raise ShapeMismatch(f"'{known.name}' has {given.shape[1]} bands; the model was trained on {known.bands}.")
                 if known.kind == "series" and given.shape[2] != known.length:
