@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mamol.cli.options import Dataset, Overwrite, Run
+from mamol.cli.options import Dataset, Overwrite, Run, Without
 from mamol.cli.show import bars, written
 
 
@@ -15,9 +15,7 @@ def classify(
     run: Run,
     dataset: Dataset,
     file: Annotated[Path, typer.Option("--out", metavar="FILE.csv", help="Table to write: .csv or .parquet.")],
-    without: Annotated[
-        list[str] | None, typer.Option("--without", metavar="MODALITY", help="Ignore this sensor. May be repeated.")
-    ] = None,
+    without: Without = None,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="A column p_CLASS for every class, too.")] = False,
     overwrite: Overwrite = False,
 ) -> None:

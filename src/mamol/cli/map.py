@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mamol.cli.options import Dataset, Overwrite, Run
+from mamol.cli.options import Dataset, Overwrite, Run, Without
 from mamol.cli.show import bars, written
 
 Layers = Annotated[
@@ -24,9 +24,7 @@ def map_command(
     run: Run,
     dataset: Dataset,
     file: Annotated[Path, typer.Option("--out", metavar="FILE.tif", help="Class raster to write.")],
-    without: Annotated[
-        list[str] | None, typer.Option("--without", metavar="MODALITY", help="Ignore this sensor. May be repeated.")
-    ] = None,
+    without: Without = None,
     tile: Annotated[
         list[str] | None, typer.Option("--tile", metavar="NAME", help="Map only this tile. May be repeated; default: all.")
     ] = None,

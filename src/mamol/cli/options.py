@@ -6,6 +6,7 @@ RUN          a folder made by `mamol train`
 --set        section.key=value, may be repeated                     train, pretrain
 --split      block, random or official                              train, pretrain
 --seed       fold, initial weights, batches and missing tables      train, pretrain, scene make
+--without    a sensor to ignore, may be repeated                    map, classify
 --overwrite  replace an output that is there                        evaluate, map, classify, export, scene make
 """
 
@@ -39,4 +40,5 @@ SplitKind = Annotated[
     str, typer.Option("--split", metavar="KIND", help="block (no test patch near training pixels), random (leaks), official.")
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Decides fold, initial weights, batches and missing tables.")]
+Without = Annotated[list[str] | None, typer.Option("--without", metavar="MODALITY", help="Ignore this sensor. May be repeated.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that is there.")]
