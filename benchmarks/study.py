@@ -133,8 +133,8 @@ def trained_config(cell: Cell, dataset: Dataset, kind: str, overrides: list[str]
 
 def validate_cell(cell: Cell, overrides: list[str], again: bool) -> None:
     """Train one network, print its validation score and keep it as a trial; the test part is not looked at."""
-    if cell.protocol.startswith(("rate-", "labels-")):
-        raise UsageError(f"--validate trains on all labels and on what is there; it knows no {cell.protocol}.")
+    if cell.protocol.startswith(("rate-", "labels-")) or cell.protocol == "random":
+        raise UsageError(f"--validate trains on the set's own split, all labels and what is there; it knows no {cell.protocol}.")
     if not one_network(cell.method):
         raise UsageError(f"'{cell.method}' is not one network with a validation score; --validate is for those that are.")
     kept = trial_path(cell, overrides)

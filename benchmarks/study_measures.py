@@ -75,7 +75,9 @@ def random_table(study: Study) -> str:
             counts = [round(mean_interval([drawn[s]["labels"][k] for s in seeds]).mean) for k in ("train", "validation")]
             leak = mean_interval([drawn[s]["overlap"]["percent"] for s in seeds]).mean
             cells = [shown([runs[s][k] for s in seeds]) for k in KEYS[:2] for runs in (blocks, drawn)]
-            over = [signed(difference(study, name, "mamol", method, "mean_oa", protocol=p)) for p in ("patterns", "random")]
+            all_have = set(seeds) & study.get((name, "mamol", "random"), {}).keys()
+            part = {k: {s: r for s, r in runs.items() if s in all_have} for k, runs in study.items() if k[0] == name}
+            over = [signed(difference(part, name, "mamol", method, "mean_oa", protocol=p)) for p in ("patterns", "random")]
             cells += ["", ""] if method == "mamol" else over
             about = f"{counts[0]:,} + {counts[1]:,} | {leak:.0f}"
             rows.append(f"| {name} | {method} | {len(seeds)} | {about} | {' | '.join(cells)} |")

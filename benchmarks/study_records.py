@@ -19,6 +19,8 @@ SETS = (
     "worldcereal-canada", "worldcereal-canada-long", "worldcereal-galileo", "worldcereal-galileo-long", "mfeat", "idtrees",
     "bigearthnet-s1s2", "fashion-products", "embedded",
 )  # fmt: skip
+REAL = SETS[:-1]
+"""The made scene checks methods; it is no evidence, so it is not counted with the others."""
 PARADIGMS = (
     "mamol", "mamol-paper", "paper-places", "lora", "lora+modality", "per-pattern", "dense", "top-k", "switch", "expert-choice",
     "soft-moe", "shared+routed", "modality-hard", "laplace", "flex", "masked-gate", "hydra", "adaptive",

@@ -18,6 +18,7 @@ from study_records import (
     LEAST,
     METHODS,
     PARADIGMS,
+    REAL,
     SETS,
     TEST_PER_TRAIN,
     Study,
@@ -130,7 +131,7 @@ def verdict_table(study: Study) -> str:
 
 def _sides(study: Study, method: str, key: str, corrected: bool) -> tuple[int, int, int]:
     """Count the sets on which MaMOL is ahead, not told apart and behind."""
-    shares = {s: TEST_PER_TRAIN if corrected and read_set(s)["split"] == "block" else 0.0 for s in SETS}
+    shares = {s: TEST_PER_TRAIN if corrected and read_set(s)["split"] == "block" else 0.0 for s in REAL}
     found = [difference(study, s, "mamol", method, key, share) for s, share in shares.items()]
     over = [d for d in found if d is not None and d.n >= LEAST]
     ahead, behind = sum(d.low > 0 for d in over), sum(d.high < 0 for d in over)

@@ -21,13 +21,12 @@ from mamol.data.area import Area, read_area
 from mamol.data.catalog import CATALOG, load_dataset, open_reader
 from mamol.data.dataset import UNLABELLED, Dataset, SampleSet, Scene, label_arrays
 from mamol.data.glance import warn_of_samples, warn_of_scene, warn_of_values
-from mamol.data.memory import MemoryReader
 from mamol.data.split import TEST, UNUSED, Split, make_split, split_again, unlabelled_split
 from mamol.errors import UsageError, unknown
 from mamol.evaluate.activation import expert_activation
 from mamol.evaluate.score import score
 from mamol.files import must_not_exist, sha256_file
-from mamol.mapping.classify import check_format, classify, write_table
+from mamol.mapping.classify import check_table, classify, write_table
 from mamol.mapping.engines import Engine, cluster, here, processes
 from mamol.mapping.layers import DEFAULT
 from mamol.mapping.paths import MapPaths
@@ -155,6 +154,7 @@ def evaluate_run(
     """
     document, predictor = read_run(Path(run)), load_run(run)
     data, split = _test_data(document, dataset)
+    predictor.must_know(isinstance(data, Scene), data.modalities)
     if split.kind == "all":
         warn_of_values(data, predictor.normalizer)
     results: dict[str, Mapping[str, Any]] = {}
@@ -239,8 +239,8 @@ def map_scene(
     options, document, predictor = options or MapOptions(), read_run(Path(run)), load_run(run)
     if isinstance(options.without, str) or isinstance(options.tiles, str):
         raise UsageError("MapOptions.without and .tiles are lists of names, such as without=['s1']; a text came.")
+    reader = open_reader(dataset, predictor.modalities)
     predictor.must_know(scene=True)
-    reader = MemoryReader(dataset) if isinstance(dataset, Scene) else open_reader(dataset, predictor.modalities)
     for name in options.tiles:
         if name not in reader.tile_names:
             raise unknown("tile", name, reader.tile_names)
@@ -277,14 +277,13 @@ def classify_samples(
     `without` names more to ignore. Raises MamolError: UsageError for a scene or another ending, UnknownName,
     AllModalitiesMissing if no sample has anything to go by, ShapeMismatch for other bands, OutputExists.
     """
-    check_format(Path(out))
-    must_not_exist(Path(out), overwrite)
+    check_table(Path(out), overwrite)
     predictor, data = load_run(run), _opened(dataset)
     if isinstance(without, str):
         raise UsageError("without is a list of names, such as without=['s1']; a text came.")
     if isinstance(data, Scene):
         raise UsageError(f"'{data.name}' is a scene: `mamol map` (map_scene) maps it; a table is for a sample set.")
-    predictor.must_know(scene=False)
+    predictor.must_know(False, data.modalities)
     for name in without:
         if name not in predictor.modalities:
             raise unknown("modality", name, predictor.modalities)

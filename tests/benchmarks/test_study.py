@@ -146,5 +146,6 @@ def test_validation_leaves_a_trial(grid: Grid, tmp_path: Path) -> None:
     assert sorted(f.name for f in (tmp_path / "work").iterdir()) == ["backbones", "locks"]
     with pytest.raises(SystemExit, match="'ensemble' is not one network with a validation score"):
         grid("embedded/ensemble", "--validate")
-    with pytest.raises(SystemExit, match=r"--validate trains on all labels and on what is there; it knows no rate-0\.5"):
-        grid("embedded/lora", "--validate", "--protocol", "rate-0.5")
+    for protocol in ("rate-0.5", "random"):
+        with pytest.raises(SystemExit, match=rf"--validate trains on the set's own split, all labels .* knows no {protocol}\."):
+            grid("embedded/lora", "--validate", "--protocol", protocol)

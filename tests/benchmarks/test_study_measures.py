@@ -77,4 +77,4 @@ def test_a_split_at_random_stands_beside_the_block_split() -> None:
         "mamol", "1", "80 + 20", "98", "61.0 (1 seed)", "81.0 (1 seed)", "60.0 (1 seed)", "80.0 (1 seed)", "", "",
     ]  # fmt: skip
     assert forest[2:5] == ["2", "80 + 20", "99"]
-    assert forest[9:] == ["+2.0 [+2.0, +2.0]", "-5.0 (1 seed)"]
+    assert forest[9:] == ["+2.0 (1 seed)", "-5.0 (1 seed)"]

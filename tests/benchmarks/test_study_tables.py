@@ -39,6 +39,13 @@ def test_the_verdict_corrects_for_seeds_that_resample_one_data_set() -> None:
     assert "Of 4 intervals 2 say ahead and 0 behind, corrected 1 and 0" in table
 
 
+def test_the_made_scene_is_not_counted_as_evidence() -> None:
+    runs = {m: {s: {"mean_oa": v, "mean_aa": v} for s in range(3)} for m, v in (("mamol", 60.0), ("lora", 50.0))}
+    study: Study = {("embedded", m, "patterns"): found for m, found in runs.items()}
+    assert "| lora |" not in study_tables.verdict_table(study)
+    assert "| lora | 1 | 1 (1) |" in study_tables.verdict_table(study | {("mfeat", m, "patterns"): r for m, r in runs.items()})
+
+
 def trained(oa: float, score: float, best: int, *steps: int) -> dict[str, Any]:
     return result(oa, training={"best_score": score, "best_step": best, "rows": [{"step": s} for s in steps]})
 

@@ -93,7 +93,7 @@ def test_a_row_without_a_group_is_a_group_of_its_own(tmp_path: Path) -> None:
     ("wrong", "says"),
     [
         ({"labels": np.zeros((6, 1), int)}, r"labels have shape \(6, 1\)"),
-        ({"labels": np.zeros(0, int), "values_s2": np.zeros((0, 3, 4))}, r"labels have shape \(0,\)"),
+        ({"labels": np.zeros(0, int), "values_s2": np.zeros((0, 3, 4))}, r"samples\.npz holds no samples"),
         ({"groups": np.zeros((6, 1), int)}, r"groups has shape \(6, 1\).*\(6,\)"),
         ({"groups": np.array("farm")}, r"groups has shape \(\).*\(6,\)"),
         ({"groups": np.zeros(5, int)}, r"groups has shape \(5,\).*\(6,\)"),
@@ -118,20 +118,41 @@ def test_labels_may_be_left_out_but_not_misspelt(tmp_path: Path) -> None:
     (tmp_path / "samples.toml").write_text('name = "p"\nclasses = ["a"]\n[modalities.x]\nkind = "vector"\nbands = 1\n')
     np.savez(tmp_path / "samples.npz", values_x=np.zeros((3, 1)))
     assert load_samples(tmp_path).labels.tolist() == [UNLABELLED] * 3
-    for wrong in ("label", "Labels"):
+    for wrong in ("label", "Labels", "LABELS", "lables"):
         np.savez(tmp_path / "samples.npz", values_x=np.zeros((3, 1)), **{wrong: np.zeros(3, int)})
-        with pytest.raises(DataError, match=r"missing array in .*samples\.npz: 'labels'; there is: "):
+        with pytest.raises(DataError, match=rf"samples\.npz has the array '{wrong}', but no 'labels'\. Rename it if"):
             load_samples(tmp_path)
+    np.savez(tmp_path / "samples.npz", values_x=np.zeros((3, 1)), labeled=np.zeros(3, bool))
+    assert load_samples(tmp_path).labels.tolist() == [UNLABELLED] * 3
     (tmp_path / "samples.npz").unlink()
     frame = pd.DataFrame({"x": [[1.0], [2.0]], "longitude": [1.0, 2.0]})
     frame.to_parquet(tmp_path / "samples.parquet")
     assert load_samples(tmp_path).labels.tolist() == [UNLABELLED] * 2
     frame.assign(labels=[0, 0]).to_parquet(tmp_path / "samples.parquet")
-    with pytest.raises(DataError, match=r"missing column in .*samples\.parquet: 'label'.*Rename 'labels'"):
+    with pytest.raises(DataError, match=r"samples\.parquet has the column 'labels', but no 'label'\. Rename it"):
         load_samples(tmp_path)
     np.savez(tmp_path / "samples.npz", values_x=np.float32(1))
     with pytest.raises(DataError, match=r"labels have shape \(\)"):
         load_samples(tmp_path)
+
+
+def test_a_nodata_that_nobody_declared_is_missing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "samples.toml").write_text('name = "p"\nclasses = ["a"]\n[modalities.x]\nkind = "series"\nbands = 2\n')
+    values = np.arange(12.0).reshape(2, 2, 3)
+    values[0, 1, 2], values[1, 0, 0] = -3.4e38, np.nan
+    np.savez(tmp_path / "samples.npz", values_x=values, labels=np.zeros(2, int))
+    read = load_samples(tmp_path)
+    assert read.samples.available["x"].tolist() == [[True, True, False], [False, True, True]]
+    assert not read.samples.values["x"][0, :, 2].any()
+    assert "modality 'x' of" in caplog.text
+    assert "holds values of 1e+20 or more, or infinite ones; they count as missing" in caplog.text
+    caplog.clear()
+    values[0, 1, 2] = np.nan
+    (tmp_path / "other").mkdir()
+    np.savez(tmp_path / "other" / "samples.npz", values_x=values, labels=np.zeros(2, int))
+    (tmp_path / "other" / "samples.toml").write_text((tmp_path / "samples.toml").read_text())
+    load_samples(tmp_path / "other")
+    assert caplog.text == ""
 
 
 def test_bad_columns(tmp_path: Path) -> None:
@@ -144,7 +165,7 @@ def test_bad_columns(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=r"samples\.parquet: 's2': row 0 is no flat list of 4 numbers"):
             load_samples(tmp_path)
     frame[:0].to_parquet(tmp_path / "samples.parquet")
-    with pytest.raises(DataError, match=r"samples\.parquet: labels have shape \(0,\)"):
+    with pytest.raises(DataError, match=r"samples\.parquet holds no samples"):
         load_samples(tmp_path)
 
 

@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 
 from made import made_samples, made_scene, tiny_config
-from mamol.api import TrainOptions, classify_samples, map_scene, train_model
+from mamol.api import TrainOptions, classify_samples, evaluate_run, map_scene, silent, train_model
 from mamol.data.dataset import UNLABELLED, SampleSet, lacking
 from mamol.data.samples import write_samples
-from mamol.errors import AllModalitiesMissing, OutputExists, ShapeMismatch, UnknownName, UsageError
+from mamol.errors import AllModalitiesMissing, DataError, OutputExists, ShapeMismatch, UnknownName, UsageError
 from mamol.mapping import classify
 from mamol.modality import Batch
 from mamol.model.checkpoint import load_run
@@ -125,7 +125,63 @@ def test_what_cannot_be_classified_is_told(run: Path, unseen: SampleSet, tmp_pat
     months = Batch({"optical": np.zeros((11, 4, 9), np.float32)}, {"optical": np.ones((11, 9), dtype=bool)})
     with pytest.raises(ShapeMismatch, match="'optical' has 9 time steps; the model was trained on 6"):
         classify_samples(run, replace(lacking(unseen, ["photo", "weather"]), samples=months), out)
+    vector = replace(unseen, modalities=tuple(replace(m, kind="text") if m.name == "weather" else m for m in unseen.modalities))
+    with pytest.raises(ShapeMismatch, match="'weather' is a text; the model was trained on a vector of that name"):
+        classify_samples(run, vector, out)
+    none = replace(unseen, samples=unseen.samples.take(slice(0, 0)), labels=unseen.labels[:0], groups=unseen.groups[:0])
+    with pytest.raises(DataError, match="holds no samples; there is nothing to classify"):
+        classify_samples(run, none, out)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_table_does_not_take_the_place_of_the_samples(run: Path, unseen: SampleSet, tmp_path: Path) -> None:
+    folder = write_samples(unseen, tmp_path / "new")
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    for name in ("samples.parquet", "samples.csv"):
+        with pytest.raises(UsageError, match=r"is where the samples of the set in .* belong; choose another name"):
+            classify_samples(run, folder, folder / name, overwrite=True)
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+    classify_samples(run, folder, folder / "classes.parquet")
+    classify_samples(run, folder, tmp_path / "samples.parquet")
+
+
+def test_a_sample_whose_probabilities_are_no_numbers_has_no_class(run: Path, unseen: SampleSet) -> None:
+    class Odd:
+        modalities, classes = ("optical", "weather", "photo"), ("a", "b", "c")
+
+        def predict(self, batch: Batch) -> np.ndarray:
+            out = np.tile(np.array([0.2, 0.5, 0.3], np.float32), (len(batch), 1))
+            out[0] = np.nan
+            return out
+
+    table = classify.classify(Odd(), unseen, (), silent)
+    assert table["class"].tolist() == ["", "b", "b", "", *"bbbbbbb"]
+    assert table["confidence"].isna().tolist() == [i in (0, 3) for i in range(11)]
+
+
+def test_only_what_is_looked_at_is_warned_of(
+    run: Path, unseen: SampleSet, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    many = replace(
+        unseen,
+        samples=unseen.samples.take(np.tile(np.arange(11), 20)),
+        labels=np.tile(unseen.labels, 20),
+        groups=np.tile(unseen.groups, 20),
+    )
+    many.samples.values["weather"][:] += 1e6
+    classify_samples(run, many, tmp_path / "t.csv", without=["weather"])
+    assert caplog.text == ""
+    classify_samples(run, many, tmp_path / "u.csv")
+    assert "'weather' has values of another magnitude than in training" in caplog.text
+
+
+def test_a_series_whose_length_was_not_said_may_have_any(tmp_path: Path, unseen: SampleSet) -> None:
+    def without_length(dataset: SampleSet) -> SampleSet:
+        return replace(dataset, modalities=tuple(replace(m, length=1) for m in dataset.modalities))
+
+    train_model(without_length(made_samples()), tmp_path / "run", TrainOptions(tiny_config()))
+    table = pd.read_csv(classify_samples(tmp_path / "run", unseen, tmp_path / "t.csv"), keep_default_na=False)
+    assert (table["class"] != "").sum() == 10
 
 
 def test_a_run_is_used_on_what_it_was_trained_on(run: Path, unseen: SampleSet, tmp_path: Path) -> None:
@@ -135,3 +191,8 @@ def test_a_run_is_used_on_what_it_was_trained_on(run: Path, unseen: SampleSet, t
         classify_samples(tmp_path / "of-scene", unseen, tmp_path / "t.csv")
     with pytest.raises(UsageError, match="the run was trained on a sample set, and knows nothing of a scene"):
         map_scene(run, scene, tmp_path / "m.tif")
+    for samples in (unseen, write_samples(unseen, tmp_path / "new")):
+        with pytest.raises(UsageError, match=r"is a sample set: it has no ground to map.*`mamol classify`"):
+            map_scene(run, samples, tmp_path / "m.tif")
+    with pytest.raises(UsageError, match="the run was trained on a sample set, and knows nothing of a scene"):
+        evaluate_run(run, scene)

@@ -95,19 +95,23 @@ def load_dataset(name_or_path: str | Path) -> Dataset:
     return reader.load()
 
 
-def open_reader(name_or_path: str | Path, modalities: Sequence[str] = ()) -> Reader:
-    """Open a scene for reading by window; raises UsageError for a sample set, which has no map.
+def open_reader(scene: Dataset | str | Path, modalities: Sequence[str] = ()) -> Reader:
+    """Open a scene, by name or path or in memory, for reading by window; raises UsageError for a sample set, which has no map.
 
     `modalities` names those to read, such as the ones that a model knows, () all: it spares the files of the others, and of
     a STAC item it says which assets are meant. A scene from the catalogue has all of its modalities in any case.
     """
-    if str(name_or_path) not in CATALOG:
-        place = _existing(name_or_path)
+    if isinstance(scene, str | Path) and str(scene) not in CATALOG:
+        place = _existing(scene)
         if not is_samples(place):
             return open_scene(place, modalities)
-    dataset = load_dataset(name_or_path)
+    dataset = load_dataset(scene) if isinstance(scene, str | Path) else scene
     if not isinstance(dataset, Scene):
-        raise UsageError(f"'{name_or_path}' is a sample set: it has no ground to map; `mamol classify` writes a table of it.")
+        name = scene if isinstance(scene, str | Path) else scene.name
+        raise UsageError(
+            f"'{name}' is a sample set: it has no ground to map. A run that was trained on one classifies it into a table: "
+            "`mamol classify` (classify_samples)."
+        )
     return MemoryReader(dataset)
 
 

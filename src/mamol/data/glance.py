@@ -34,7 +34,7 @@ def warn_of_scene(reader: Reader, tiles: Sequence[str], kept: Sequence[str], nor
 def warn_of_samples(dataset: SampleSet, kept: Sequence[str], normalizer: Normalizer) -> None:
     """Warn of what looks wrong in samples that are to be classified with the modalities `kept` of a run."""
     _warn_of_names(dataset.name, modality_names(dataset), kept, normalizer)
-    warn_of_values(dataset, normalizer)
+    _warn_unlike(normalizer, iter([_some(dataset).only([m for m in kept if m in modality_names(dataset)])]))
 
 
 def _warn_of_names(name: str, there: Sequence[str], kept: Sequence[str], normalizer: Normalizer) -> None:
@@ -58,9 +58,11 @@ def warn_of_values(dataset: Dataset, normalizer: Normalizer) -> None:
     if isinstance(dataset, Scene):
         _warn_unlike(normalizer, _middles(MemoryReader(dataset), [t.name for t in dataset.tiles[:TILES]], normalizer.statistics))
         return
-    every = slice(None, None, max(1, len(dataset.labels) // SAMPLES))
-    some = ({m: a[every] for m, a in arrays.items()} for arrays in (dataset.samples.values, dataset.samples.available))
-    _warn_unlike(normalizer, iter([Batch(*some)]))
+    _warn_unlike(normalizer, iter([_some(dataset)]))
+
+
+def _some(dataset: SampleSet) -> Batch:
+    return dataset.samples.take(slice(None, None, max(1, len(dataset.labels) // SAMPLES)))
 
 
 def _middles(reader: Reader, tiles: Sequence[str], kept: Iterable[str]) -> Iterator[Batch]:

@@ -110,7 +110,7 @@ class Normalizer:
                 was, now = ((float(np.median(a)), float(np.median(b))) for a, b in ((s.mean, s.std), (mean, deviation)))
                 out[m] = (
                     f"'{m}' has values of another magnitude than in training: mean {now[0]:.3g}, deviation {now[1]:.3g}; there "
-                    f"{was[0]:.3g} and {was[1]:.3g}. Is it another unit (scale and offset in scene.toml), or another product?"
+                    f"{was[0]:.3g} and {was[1]:.3g}. Is it another unit (scene.toml takes scale, offset), or another product?"
                 )
         return out
 

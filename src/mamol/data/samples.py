@@ -34,6 +34,7 @@ from mamol.data.dataset import UNLABELLED, SampleSet, class_names, classes_from
 from mamol.data.faults import Place, find_faults
 from mamol.data.split import TEST, TRAIN, UNUSED
 from mamol.data.texts import decode_texts, encode_texts
+from mamol.data.values import is_measured, warn_large
 from mamol.errors import ConfigError, DataError, FileMissing, missing, together
 from mamol.files import atomic, must_exist, sha256_file
 from mamol.modality import AXES, Batch, Modality
@@ -98,10 +99,13 @@ def load_samples(folder: Path) -> SampleSet:
                 f"{table}: values_{name} has shape {value.shape}; a {m.kind} of {m.bands} bands for {len(labels)} labels "
                 f"needs ({len(labels)}, {m.bands}{', ...' if AXES[m.kind] > 2 else ''})."
             )
-        there = np.asarray(np.isfinite(value).all(axis=1))
+        measured = is_measured(value)
+        there = np.asarray(measured.all(axis=1))
         if (said := arrays.get(f"available_{name}")) is not None:
             where = f"{table}: available_{name}"
             there &= _shaped(_numbers(said, where), there.shape, where).astype(bool)
+        if bool((~measured & ~np.isnan(value)).any()):
+            warn_large(name, str(table))
         if m.kind == "text":
             there &= _says_something(np.where(there[:, None], value, 0), f"{table}: values_{name}")
         values[name] = np.where(np.expand_dims(there, 1), value, 0).astype(np.float32)
@@ -183,8 +187,12 @@ def _from_parquet(path: Path, spec: SamplesSpec) -> dict[str, np.ndarray]:
 def _refuse_misspelt(what: str, name: str, there: Iterable[str], path: Path) -> None:
     """Raise DataError if the labels are not there under their name but under one close to it: they would count as none."""
     held = list(there)
-    if name not in held and difflib.get_close_matches(name, [h.lower() for h in held], n=1, cutoff=0.8):
-        raise missing(f"{what} in {path}:", [name], held)
+    lower = {h.lower(): h for h in held if h.lower() not in ("labeled", "labelled")}  # rather a flag than the labels
+    if name not in held and (near := difflib.get_close_matches(name, lower, n=1, cutoff=0.8)):
+        raise DataError(
+            f"{path} has the {what} '{lower[near[0]]}', but no '{name}'. Rename it if it holds the labels; else give it a name "
+            f"that is less like '{name}': without one all samples count as unlabelled."
+        )
 
 
 def _stacked(column: pd.Series, shape: tuple[int, ...], where: str) -> np.ndarray:
@@ -259,8 +267,10 @@ def _quoted(value: str | tuple[str, ...]) -> str:
 
 
 def _labels(raw: np.ndarray, spec: SamplesSpec, path: Path) -> np.ndarray:
-    if raw.ndim != 1 or not raw.size:
-        raise DataError(f"{path}: labels have shape {raw.shape}; they must be one whole number per sample, (n,), n at least 1.")
+    if raw.shape == (0,):
+        raise DataError(f"{path} holds no samples; a set has one at least.")
+    if raw.ndim != 1:
+        raise DataError(f"{path}: labels have shape {raw.shape}; they must be one whole number per sample, (n,).")
     if raw.dtype.kind == "f":
         if np.isnan(raw).any():
             raise DataError(f"{path}: {int(np.isnan(raw).sum())} labels are NaN; write unlabelled samples as {UNLABELLED}.")

@@ -49,11 +49,17 @@ class MamolPredictor:
         """Return the temperature of a pattern that has none of its own: the mean of those that are there."""
         return float(np.mean(list(self.temperatures.values()))) if self.temperatures else 1.0
 
-    def must_know(self, scene: bool) -> None:
-        """Raise UsageError if the model was trained on a sample set and a scene is to be classified, or the other way round."""
+    def must_know(self, scene: bool, modalities: Sequence[Modality] = ()) -> None:
+        """Raise UsageError for a scene if the model was trained on a sample set, or the other way round; ShapeMismatch if a
+        modality is of another kind than in training (a text is not a vector, though both are (B, C)).
+        """
         if scene == (self.model.task == "sample"):
             known, asked = ("a sample set", "a scene") if scene else ("a scene", "a sample set")
             raise UsageError(f"the run was trained on {known}, and knows nothing of {asked}; train another one on such data.")
+        kinds = {m.name: m.kind for m in self.model.modalities}
+        for m in modalities:
+            if m.kind != kinds.get(m.name, m.kind):
+                raise ShapeMismatch(f"'{m.name}' is a {m.kind}; the model was trained on a {kinds[m.name]} of that name.")
 
     def predict(self, batch: Batch) -> np.ndarray:
         """Return probabilities, float32: (B, K), or (B, K, H, W) for a scene's windows of any size.
@@ -106,7 +112,7 @@ class MamolPredictor:
                     )
                 if given.shape[1] != known.bands:
                     raise ShapeMismatch(f"'{known.name}' has {given.shape[1]} bands; the model was trained on {known.bands}.")
-                if known.kind == "series" and given.shape[2] != known.length:
+                if known.kind == "series" and given.shape[2] != known.length > 1:  # 1: sets in memory may not have said it
                     raise ShapeMismatch(
                         f"'{known.name}' has {given.shape[2]} time steps; the model was trained on {known.length}. Steps that "
                         "are missing belong into the series as NaN."
