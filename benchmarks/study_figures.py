@@ -1,5 +1,6 @@
 """The study's pictures, drawn from its records: docs/figures/study-*.png.
 
+    overview     MaMOL minus every other method, a mark a data set: the study on one picture (study_overview.py)
     heat map     OA per pattern (columns) and method (rows) against MaMOL on the same seeds, one picture a set
     cost         mean OA against MaMOL over the weights that train and over multiply-adds, one picture a set
     rates        OA over the test rate, a line for every rate of training, where the records have them
@@ -21,6 +22,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 from PIL import Image
+from study_overview import found, overview
 from study_records import METHODS, SETS, Study, by_pattern, difference, mean_rates, multiply_adds, trained_weights
 
 from mamol.evaluate.plots import expert_activation
@@ -28,12 +30,14 @@ from mamol.evaluate.plots import expert_activation
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "figures"
 CAPTIONS = {
+    "overview": "MaMOL minus every other method, a mark a data set",
     "patterns": "OA by pattern, MaMOL and the others minus it",
     "cost": "Mean OA against MaMOL over trained weights and multiply-adds",
     "experts": "Mean gates by pattern and layer",
     "rates": "OA over the missing rate",
     "learning": "Score on validation over the training steps, minus MaMOL's",
 }
+OVERVIEW, ALL = "overview", "all sets"
 LEAST = 3
 """Methods that a set needs to be drawn."""
 FAR = -12.0
@@ -45,7 +49,8 @@ def pictures(study: Study) -> dict[str, tuple[str, str]]:
     shown = [s for s in SETS if len(_methods(study, s)) >= LEAST]
     needs = {"experts": _gates, "rates": mean_rates, "learning": _learning}
     kinds = [(k, s) for s in shown for k in DRAW if k not in needs or needs[k](study, s)]
-    return {f"study-{kind}-{s}.png": (kind, s) for kind, s in kinds}
+    together = {f"study-{OVERVIEW}.png": (OVERVIEW, ALL)} if found(study) else {}
+    return together | {f"study-{kind}-{s}.png": (kind, s) for kind, s in kinds}
 
 
 def links(study: Study, kind: str) -> str:
@@ -70,11 +75,16 @@ def draw_pictures(study: Study) -> None:
     stale = stale_pictures(study)
     for file, (kind, name) in pictures(study).items():
         if f"docs/figures/{file}" in stale:
-            DRAW[kind](study, name).savefig(FOLDER / file, dpi=110, metadata={"records": fingerprint(study, kind, name)})
+            figure = overview(study) if kind == OVERVIEW else DRAW[kind](study, name)
+            figure.savefig(FOLDER / file, dpi=110, metadata={"records": fingerprint(study, kind, name)})
 
 
 def fingerprint(study: Study, kind: str, name: str) -> str:
     """Return a hash of the figures behind a picture."""
+    if kind == OVERVIEW:
+        rows = [(m, s, k, over) for m, sets in found(study).items() for s, own in sets.items() for k, over in own.items()]
+        ends = [(m, s, k, *(round(v, 2) for v in (over.mean, over.low, over.high))) for m, s, k, over in rows]
+        return _hash([kind, ends])
     methods = _methods(study, name)
     labels, rows = by_pattern(study, name, methods)
     shown = {
@@ -84,7 +94,11 @@ def fingerprint(study: Study, kind: str, name: str) -> str:
         "rates": lambda: [sorted(mean_rates(study, name).items())],
         "learning": lambda: [_learning(study, name)],
     }[kind]()
-    return hashlib.sha256(json.dumps([kind, methods, shown]).encode()).hexdigest()[:16]
+    return _hash([kind, methods, shown])
+
+
+def _hash(shown: Any) -> str:
+    return hashlib.sha256(json.dumps(shown).encode()).hexdigest()[:16]
 
 
 def _methods(study: Study, name: str) -> list[str]:
