@@ -54,7 +54,7 @@ def pictures(study: Study) -> dict[str, tuple[str, str]]:
 
 
 def links(study: Study, kind: str) -> str:
-    """Return the lines of docs/study.md that show all pictures of a kind."""
+    """Return the lines of a document that show all pictures of a kind."""
     shown = [f"![{CAPTIONS[kind]}, {name}](figures/{file})" for file, (k, name) in pictures(study).items() if k == kind]
     return "\n\n".join(shown) if shown else "There is nothing to draw yet."
 
@@ -142,7 +142,7 @@ def _learning(study: Study, name: str) -> dict[str, list[tuple[int, float]]]:
     out = {}
     for method, runs in scores.items():
         pairs = [(own, scores["mamol"][seed]) for seed, own in runs.items() if seed in scores["mamol"]]
-        if len(pairs) >= LEAST:
+        if len(pairs) >= LEAST and any(len(own) > 1 for own, _ in pairs):  # of one scoring there is no line
             steps = sorted(set.intersection(*(own.keys() & ours.keys() for own, ours in pairs)))
             out[method] = [(step, round(float(np.mean([own[step] - ours[step] for own, ours in pairs])), 2)) for step in steps]
     return out if len(out) >= LEAST else {}

@@ -50,6 +50,13 @@ def test_a_set_counts_once_however_many_seeds_it_has() -> None:
     assert over_sets(study, ["mfeat"], "lora", "mean_oa") == "-0.5"
 
 
+def test_who_is_first_without_one_of_the_sets_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study_ranks, "MOST", 3)
+    # Ranks of mamol 1, 2, 1.5 and of lora 2, 1, 1.5: level without idtrees.
+    said = ranks_table(study_of(SCORES)).split("when one set is left out: ")[1]
+    assert said == "`lora` without worldcereal-canada-long; `mamol` without mfeat; `mamol` and `lora` without idtrees."
+
+
 def test_only_what_has_run_on_all_sets_is_ranked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study_ranks, "MOST", 3)
     study = study_of(SCORES)
