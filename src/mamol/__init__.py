@@ -21,8 +21,8 @@ _HOMES = {
     "evaluate_run": "mamol.api",
     "map_scene": "mamol.api",
     "classify_samples": "mamol.api",
-    "TrainOptions": "mamol.api",
-    "MapOptions": "mamol.api",
+    "TrainOptions": "mamol.options",
+    "MapOptions": "mamol.options",
     "map_dataset": "mamol.mapping.lazy",
     "adapt": "mamol.model.adapted",
     "Adapted": "mamol.model.adapted",
@@ -48,6 +48,11 @@ _HOMES = {
     "Scene": "mamol.data.dataset",
     "SampleSet": "mamol.data.dataset",
     "Tile": "mamol.data.dataset",
+    "ClassInfo": "mamol.data.dataset",
+    "Georeference": "mamol.data.dataset",
+    "classes_from": "mamol.data.dataset",
+    "scene_from_arrays": "mamol.data.from_arrays",
+    "samples_from_arrays": "mamol.data.from_arrays",
     "MamolError": "mamol.errors",
 }
 __all__ = ["__version__", *sorted(_HOMES)]

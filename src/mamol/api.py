@@ -15,25 +15,22 @@ from typing import Any
 import numpy as np
 
 from mamol.baselines.forest import ForestSettings, fit_trees
-from mamol.config import Config
-from mamol.configs import load_config
-from mamol.data.area import Area, read_area
 from mamol.data.catalog import CATALOG, load_dataset, open_reader
+from mamol.data.checked import checked
 from mamol.data.dataset import UNLABELLED, Dataset, SampleSet, Scene, label_arrays
 from mamol.data.glance import warn_of_samples, warn_of_scene, warn_of_values
 from mamol.data.split import TEST, UNUSED, Split, make_split, split_again, unlabelled_split
-from mamol.errors import UsageError, unknown
+from mamol.errors import UsageError, no_text, unknown
 from mamol.evaluate.activation import expert_activation
 from mamol.evaluate.score import score
 from mamol.files import must_not_exist, sha256_file
 from mamol.mapping.classify import check_table, classify, write_table
-from mamol.mapping.engines import Engine, cluster, here, processes
-from mamol.mapping.layers import DEFAULT
 from mamol.mapping.paths import MapPaths
 from mamol.mapping.predict import BLOCK_PX, MapRequest
 from mamol.mapping.tiles import map_tiles, touched_tiles
 from mamol.model.checkpoint import RunDocument, load_run, read_run
 from mamol.model.predictor import MamolPredictor
+from mamol.options import MapOptions, TrainOptions
 from mamol.train import run as training
 from mamol.train.extend import prepare_extension
 from mamol.train.prepare import Prepared, prepare
@@ -45,29 +42,6 @@ BASELINES = ("forest", "boosted")
 
 def silent(what: str, done: int, total: int, note: str) -> None:
     """Show nothing."""
-
-
-@dataclass(frozen=True)
-class TrainOptions:
-    """How to train: `config` a TOML file, a shipped name or a Config; `overrides` "section.key=value".
-
-    `extend` names the folder of a trained run whose data set has got new sensors: they are learnt beside what the run knows,
-    and what it says of data without them stays as it is, to the bit. Configuration (but for train.*), split and seed are the
-    run's own.
-    """
-
-    config: Config | Path | str | None = None
-    overrides: Sequence[str] = ()
-    split: str = "block"
-    seed: int = 0
-    resume: bool = False
-    extend: Path | str | None = None
-
-    def resolved(self) -> Config:
-        """Return the whole configuration; raises ConfigError, UnknownName and FileMissing."""
-        if isinstance(self.config, Config):
-            return load_config(None, self.overrides, self.config.model_dump(mode="json"))
-        return load_config(self.config, self.overrides)
 
 
 def train_model(
@@ -116,7 +90,7 @@ def _prepare(dataset: Dataset | str | Path, options: TrainOptions) -> Prepared:
 
 
 def _opened(dataset: Dataset | str | Path) -> Dataset:
-    return load_dataset(dataset) if isinstance(dataset, str | Path) else dataset
+    return load_dataset(dataset) if isinstance(dataset, str | Path) else checked(dataset)
 
 
 def _source(dataset: Dataset | str | Path) -> str:
@@ -152,6 +126,7 @@ def evaluate_run(
     "pixel" or "degraded" (scenes). Raises UnknownName, UsageError for other classes, DataError if the split or the labels
     of the training part changed since (values are not compared).
     """
+    no_text(baselines, "baselines", "forest")
     document, predictor = read_run(Path(run)), load_run(run)
     data, split = _test_data(document, dataset)
     predictor.must_know(isinstance(data, Scene), data.modalities)
@@ -186,42 +161,6 @@ def _test_data(document: RunDocument, dataset: Dataset | str | Path | None) -> t
     return data, split_again(data, document.split, document.config.tokens.window_px, advice)
 
 
-@dataclass(frozen=True)
-class MapOptions:
-    """What to map, and how.
-
-    `without` modalities to ignore; `tiles` by name (empty: all of them); `layers` beside the classes (mapping/layers.py);
-    `area` a vector file to clip to, `area_layer` the layer of it (None: its only one). `stride_px` moves the model's windows
-    by that many pixels (it divides the window; None: half of it; the window itself is quickest and shows seams). `workers`
-    processes on this machine, or `scheduler`, the address of a Dask cluster. `resume` goes on with a map that was stopped.
-    """
-
-    without: Sequence[str] = ()
-    tiles: Sequence[str] = ()
-    layers: Sequence[str] = DEFAULT
-    area: str | Path | None = None
-    stride_px: int | None = None
-    workers: int = 1
-    scheduler: str | None = None
-    overwrite: bool = False
-    resume: bool = False
-    area_layer: str | None = None
-
-    def clip(self) -> Area | None:
-        """Return the area to clip to, if any; raises UsageError for a layer without a file, and as `read_area`."""
-        if self.area is None and self.area_layer is not None:
-            raise UsageError(f"--area-layer {self.area_layer} names a layer of the file that --area gives; give --area too.")
-        return None if self.area is None else read_area(self.area, self.area_layer)
-
-    def engine(self) -> Engine:
-        """Return who computes the blocks; raises UsageError."""
-        if self.scheduler is not None and self.workers != 1:
-            raise UsageError("--workers counts processes on this machine; with --scheduler the cluster's own workers are used.")
-        if self.scheduler is not None:
-            return cluster(self.scheduler)
-        return here if self.workers == 1 else processes(self.workers)
-
-
 def map_scene(
     run: str | Path,
     dataset: Scene | str | Path,
@@ -237,8 +176,6 @@ def map_scene(
     OutputExists, UsageError for files that two maps would share, GridMismatch for an area beside the scene.
     """
     options, document, predictor = options or MapOptions(), read_run(Path(run)), load_run(run)
-    if isinstance(options.without, str) or isinstance(options.tiles, str):
-        raise UsageError("MapOptions.without and .tiles are lists of names, such as without=['s1']; a text came.")
     reader = open_reader(dataset, predictor.modalities)
     predictor.must_know(scene=True)
     for name in options.tiles:
@@ -279,8 +216,7 @@ def classify_samples(
     """
     check_table(Path(out), overwrite)
     predictor, data = load_run(run), _opened(dataset)
-    if isinstance(without, str):
-        raise UsageError("without is a list of names, such as without=['s1']; a text came.")
+    no_text(without, "without", "s1")
     if isinstance(data, Scene):
         raise UsageError(f"'{data.name}' is a scene: `mamol map` (map_scene) maps it; a table is for a sample set.")
     predictor.must_know(False, data.modalities)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 MOST_NAMED = 20
 """Names that an error lists, unless it says otherwise."""
@@ -86,6 +86,12 @@ def unknown(what: str, name: str, known: Iterable[str], hint: str = "") -> Unkno
     meant = f" Did you mean '{near[0]}'?" if near else ""
     listed = ", ".join(names) if names else "(none)"
     return UnknownName(f"unknown {what} '{name}'; known: {listed}.{meant}{' ' + hint if hint else ''}")
+
+
+def no_text(names: Any, what: str, example: str) -> None:
+    """Raise UsageError if names that are to be a list are one text, which would be taken letter by letter, or nothing."""
+    if names is None or isinstance(names, str):
+        raise UsageError(f"{what} is a list of names, such as {what}=['{example}']; got {names!r}.")
 
 
 def missing(what: str, names: Sequence[str], there: Iterable[str]) -> DataError:

@@ -19,7 +19,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
-from mamol.errors import ShapeMismatch, UsageError, unknown
+from mamol.errors import ShapeMismatch, UsageError, no_text, unknown
 
 Kind = Literal["grid", "series", "vector", "text"]
 AXES: dict[str, int] = {"grid": 4, "series": 3, "vector": 2, "text": 2}
@@ -76,17 +76,21 @@ class Batch:
     available: Mapping[str, np.ndarray]
 
     def __post_init__(self) -> None:
+        if len({np.shape(value)[:1] for value in self.values.values()}) > 1:
+            counts = ", ".join(f"'{name}' {np.shape(value)}" for name, value in self.values.items())
+            raise ShapeMismatch(f"every modality of a batch needs as many samples as the others; got {counts}.")
         for name, value in self.values.items():
-            expected = value.shape[:1] + value.shape[2:]
-            got = self.available[name].shape if name in self.available else None
+            shape = np.shape(value)
+            expected = shape[:1] + shape[2:]
+            got = np.shape(self.available[name]) if name in self.available else None
             if got != expected:
                 raise ShapeMismatch(
-                    f"modality '{name}' has values of shape {value.shape} and availability of shape {got}; "
+                    f"modality '{name}' has values of shape {shape} and availability of shape {got}; "
                     f"availability must be {expected}, the values' shape without the band axis."
                 )
 
     def __len__(self) -> int:
-        return next(iter(self.values.values())).shape[0]
+        return next((len(value) for value in self.values.values()), 0)
 
     def names(self) -> tuple[str, ...]:
         """Return the names of the modalities, in order."""
@@ -94,6 +98,7 @@ class Batch:
 
     def only(self, present: Iterable[str]) -> Batch:
         """Return the batch as if only the modalities in `present` had been observed; the values are not copied."""
+        no_text(present, "present", "s1")
         kept = set(present)
         for name in kept - set(self.values):
             raise unknown("modality", name, self.values)

@@ -215,7 +215,7 @@ def test_band_names_are_one_per_band(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("labels", "says"),
     [
-        (np.array([0.0, np.nan]), "1 labels are NaN"),
+        (np.array([0.0, np.nan]), "labels: 1 are NaN"),
         (np.array([0, 7]), "0..7"),
         (np.array(["a", "b"]), "whole numbers"),
         (np.array([0.5, 1.0]), "whole numbers"),

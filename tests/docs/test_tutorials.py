@@ -18,6 +18,7 @@ NEEDS = {
     "1-your-own-backbone": (),
     "2-galileo-on-sentinel": ("data/worldcereal-canada", "weights/galileo-nano"),
     "3-image-and-text": ("data/fashion-products", "weights/vit-s14"),
+    "4-from-arrays": (),
 }
 PRINTS = {  # regular expressions
     "1-your-own-backbone": [
@@ -29,6 +30,12 @@ PRINTS = {  # regular expressions
         "head of the model trains: False",
     ],
     "2-galileo-on-sentinel": ["s2 series 12", "'frozen': 1", r"\(3, 9\)", r"\[2, 2, 2, 128\]"],
+    "4-from-arrays": [
+        r"\['s1: series', 's2: series', 'weather: vector'\] \['maize', 'oats', 'wheat'\]",
+        r"^s1\+s2\+weather \d+",
+        r"^0,\(?.*s1\+weather",
+        r"valley.*\.tif",
+    ],
     "3-image-and-text": [r"\('title', 'text', 64\)", r"image\+title\+attributes", "^attributes "],
 }
 

@@ -16,7 +16,7 @@ from mamol.data.dataset import UNLABELLED, SampleSet, lacking
 from mamol.data.samples import write_samples
 from mamol.errors import AllModalitiesMissing, DataError, OutputExists, ShapeMismatch, UnknownName, UsageError
 from mamol.mapping import classify
-from mamol.modality import Batch
+from mamol.modality import Batch, Modality
 from mamol.model.checkpoint import load_run
 
 
@@ -111,23 +111,23 @@ def test_what_cannot_be_classified_is_told(run: Path, unseen: SampleSet, tmp_pat
         classify_samples(run, made_scene(), out)
     with pytest.raises(UnknownName, match="Did you mean 'photo'"):
         classify_samples(run, unseen, out, without=["photos"])
-    with pytest.raises(UsageError, match="a text came"):
+    with pytest.raises(UsageError, match="without is a list of names"):
         classify_samples(run, unseen, out, without="photo")
     with pytest.raises(AllModalitiesMissing, match="has a sensor to go by: the run knows optical, weather, photo, the set has"):
         classify_samples(run, unseen, out, without=["photo", "weather", "optical"])
     weather = Batch({"weather": np.zeros((11, 5), np.float32)}, {"weather": np.ones(11, dtype=bool)})
-    wide = replace(lacking(unseen, ["photo", "optical"]), samples=weather)
+    wide = replace(unseen, modalities=(Modality("weather", 5, "vector"),), samples=weather)
     with pytest.raises(ShapeMismatch, match="'weather' has 5 bands; the model was trained on 3"):
         classify_samples(run, wide, out)
     flat = Batch({"optical": np.zeros((11, 4), np.float32)}, {"optical": np.ones(11, dtype=bool)})
-    with pytest.raises(ShapeMismatch, match=r"'optical' has values of shape \(11, 4\); the model was trained on a series"):
-        classify_samples(run, replace(lacking(unseen, ["photo", "weather"]), samples=flat), out)
+    with pytest.raises(ShapeMismatch, match="'optical' is a vector; the model was trained on a series of that name"):
+        classify_samples(run, replace(unseen, modalities=(Modality("optical", 4, "vector"),), samples=flat), out)
     months = Batch({"optical": np.zeros((11, 4, 9), np.float32)}, {"optical": np.ones((11, 9), dtype=bool)})
     with pytest.raises(ShapeMismatch, match="'optical' has 9 time steps; the model was trained on 6"):
-        classify_samples(run, replace(lacking(unseen, ["photo", "weather"]), samples=months), out)
-    vector = replace(unseen, modalities=tuple(replace(m, kind="text") if m.name == "weather" else m for m in unseen.modalities))
+        classify_samples(run, replace(unseen, modalities=(Modality("optical", 4, "series"),), samples=months), out)
+    title = Batch({"weather": np.full((11, 3), 65, np.float32)}, {"weather": np.ones(11, dtype=bool)})
     with pytest.raises(ShapeMismatch, match="'weather' is a text; the model was trained on a vector of that name"):
-        classify_samples(run, vector, out)
+        classify_samples(run, replace(unseen, modalities=(Modality("weather", 3, "text"),), samples=title), out)
     none = replace(unseen, samples=unseen.samples.take(slice(0, 0)), labels=unseen.labels[:0], groups=unseen.groups[:0])
     with pytest.raises(DataError, match="holds no samples; there is nothing to classify"):
         classify_samples(run, none, out)
@@ -175,13 +175,18 @@ def test_only_what_is_looked_at_is_warned_of(
     assert "'weather' has values of another magnitude than in training" in caplog.text
 
 
-def test_a_series_whose_length_was_not_said_may_have_any(tmp_path: Path, unseen: SampleSet) -> None:
+def test_a_series_whose_length_was_not_said_has_that_of_its_values(tmp_path: Path, unseen: SampleSet) -> None:
     def without_length(dataset: SampleSet) -> SampleSet:
         return replace(dataset, modalities=tuple(replace(m, length=1) for m in dataset.modalities))
 
     train_model(without_length(made_samples()), tmp_path / "run", TrainOptions(tiny_config()))
     table = pd.read_csv(classify_samples(tmp_path / "run", unseen, tmp_path / "t.csv"), keep_default_na=False)
     assert (table["class"] != "").sum() == 10
+    months = Batch({"optical": np.zeros((11, 4, 9), np.float32)}, {"optical": np.ones((11, 9), dtype=bool)})
+    with pytest.raises(ShapeMismatch, match="'optical' has 9 time steps; the model was trained on 6"):
+        classify_samples(
+            tmp_path / "run", replace(unseen, modalities=(Modality("optical", 4, "series"),), samples=months), tmp_path / "u.csv"
+        )
 
 
 def test_a_run_is_used_on_what_it_was_trained_on(run: Path, unseen: SampleSet, tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_an_empty_tile_is_left_out_and_the_others_are_mapped(
 def test_a_tile_without_any_file_is_left_out(
     scene_run: Trained, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mamol.api.MemoryReader", Lost)
+    monkeypatch.setattr("mamol.data.catalog.MemoryReader", Lost)
     (tmp_path / "m_t1.tif").write_text("of somebody else")
     paths = map_scene(scene_run.run, made_scene(3), tmp_path / "m.tif")
     assert [p.classes.name for p in paths] == ["m_t0.tif", "m_t2.tif"]
@@ -86,7 +86,7 @@ def test_an_area_a_little_over_a_border_maps_what_it_covers(
     scene_run: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     area = Area(shapely.box(500_199, 4_999_850, 500_350, 4_999_950), UTM)  # 1 m of t0, which holds no pixel's centre
-    monkeypatch.setattr("mamol.api.read_area", lambda path, layer: area)
+    monkeypatch.setattr("mamol.options.read_area", lambda path, layer: area)
     paths = map_scene(scene_run.run, side_by_side(3), tmp_path / "m.tif", MapOptions(area="made"))
     assert [p.classes.name for p in paths] == ["m_t1.tif"]
 

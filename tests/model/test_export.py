@@ -18,7 +18,7 @@ from mamol.config import DataConfig
 from mamol.data.dataset import lacking
 from mamol.data.normalize import Normalizer
 from mamol.data.split import make_split
-from mamol.errors import OutputExists, ShapeMismatch, UnknownName, UsageError
+from mamol.errors import FileMissing, OutputExists, ShapeMismatch, UnknownName, UsageError
 from mamol.modality import Batch, patterns
 from mamol.model.adapted import adapt
 from mamol.model.checkpoint import load_run
@@ -95,7 +95,7 @@ def extended_run(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 @pytest.mark.parametrize("which", ["scene_run", "sample_run", "extended_run"])
 def test_with_the_mask_as_an_input_every_pattern_agrees(which: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     run: Trained = request.getfixturevalue(which)
-    path = export_run(run.predictor, tmp_path / "all.onnx")
+    path = export_run(run.run, tmp_path / "all.onnx")
     names = list(run.predictor.modalities)
     rows = patterns(names)
     values = random_inputs(run, len(rows))
@@ -219,6 +219,10 @@ def test_bad_requests_are_refused_before_anything_is_written(scene_run: Trained,
     path = tmp_path / "a.onnx"
     with pytest.raises(UnknownName, match="modality"):
         export_run(scene_run.predictor, path, ("nothing",))
+    with pytest.raises(UsageError, match=r"pattern is a list of names, such as pattern=\['s1'\]; got 'hsi\+sar'"):
+        export_run(scene_run.predictor, path, "hsi+sar")
+    with pytest.raises(FileMissing):
+        export_run(tmp_path / "nowhere", path)
     with pytest.raises(ShapeMismatch, match="at least two samples"):
         export_adapted(mixed(), {"x": inputs(1)}, path)
     assert not path.exists()

@@ -29,14 +29,15 @@ def demo(
     from mamol.evaluate.report import as_markdown, as_text
     from mamol.files import must_not_exist, write_json, write_text
     from mamol.mapping.picture import draw_maps, read_classes
+    from mamol.options import MapOptions, TrainOptions
 
     must_not_exist(folder, overwrite=None)
     scene = write_scene(folder / "scene", size, seed)
     with bars() as progress:
-        api.train_model(scene, folder / "run", api.TrainOptions(overrides=SETTINGS, seed=seed), progress)
+        api.train_model(scene, folder / "run", TrainOptions(overrides=SETTINGS, seed=seed), progress)
         scores = api.evaluate_run(folder / "run", baselines=("forest",), progress=progress)
         every = api.map_scene(folder / "run", scene, folder / "map.tif", progress=progress)[0]
-        fewer = api.map_scene(folder / "run", scene, folder / "map-without-hsi.tif", api.MapOptions(["hsi"]), progress)[0]
+        fewer = api.map_scene(folder / "run", scene, folder / "map-without-hsi.tif", MapOptions(["hsi"]), progress)[0]
     truth = read_classes(folder / "scene" / "truth.tif")
     maps = {"truth": truth, "every sensor": read_classes(every.classes), "without hsi": read_classes(fewer.classes)}
     picture = draw_maps(maps, CLASSES, folder / "maps.png")

@@ -30,8 +30,7 @@ def export(
 
     Example: mamol export runs/cereal --out s1-only.onnx --pattern s1
     """
-    from mamol.model.checkpoint import load_run
     from mamol.model.export import export_run
 
     sensors = tuple(p.strip() for p in pattern.split("+")) if pattern is not None else None
-    written([export_run(load_run(run), file, sensors, overwrite)])
+    written([export_run(run, file, sensors, overwrite)])

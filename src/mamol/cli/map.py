@@ -57,9 +57,10 @@ def map_command(
     Example: mamol map runs/mine my-scene/scene.toml --out no-lidar.tif --without lidar --workers 4
     """
     from mamol import api
+    from mamol.options import DEFAULT, MapOptions
 
-    layers = tuple(layer) if layer else api.DEFAULT
-    options = api.MapOptions(
+    layers = tuple(layer) if layer else DEFAULT
+    options = MapOptions(
         tuple(without or ()), tuple(tile or ()), layers, area, stride, workers, scheduler, overwrite, resume, area_layer
     )
     with bars() as progress:

@@ -36,8 +36,9 @@ def train(
     """
     from mamol import api
     from mamol.model.checkpoint import read_run
+    from mamol.options import TrainOptions
 
-    options = api.TrainOptions(config, tuple(settings or ()), split, seed, resume, extend)
+    options = TrainOptions(config, tuple(settings or ()), split, seed, resume, extend)
     with bars() as progress:
         api.train_model(dataset, run, options, progress)
     document = read_run(run)
@@ -60,7 +61,8 @@ def pretrain(
     Example: mamol pretrain idtrees --out backbones/idtrees --set pretrain.steps=2000
     """
     from mamol import api
+    from mamol.options import TrainOptions
 
     with bars() as progress:
-        path = api.pretrain_backbone(dataset, out_folder, api.TrainOptions(config, tuple(settings or ()), split, seed), progress)
+        path = api.pretrain_backbone(dataset, out_folder, TrainOptions(config, tuple(settings or ()), split, seed), progress)
     written([path])

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mamol.data.checked import checked
 from mamol.data.dataset import Dataset, Scene
 from mamol.data.glance import warn_of_pixels
 from mamol.data.handles import as_place, is_remote
@@ -112,7 +113,7 @@ def open_reader(scene: Dataset | str | Path, modalities: Sequence[str] = ()) -> 
             f"'{name}' is a sample set: it has no ground to map. A run that was trained on one classifies it into a table: "
             "`mamol classify` (classify_samples)."
         )
-    return MemoryReader(dataset)
+    return MemoryReader(checked(dataset) if dataset is scene else dataset)
 
 
 def _folder(name: str, entry: Entry) -> Path:

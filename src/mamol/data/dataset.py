@@ -57,9 +57,9 @@ class Tile:
 
     def __post_init__(self) -> None:
         for name, value in self.values.items():
-            if value.shape[1:] != self.labels.shape:
+            if np.shape(value)[1:] != np.shape(self.labels):
                 raise ShapeMismatch(
-                    f"tile '{self.name}': modality '{name}' is {value.shape[1:]} pixels, labels are {self.labels.shape}."
+                    f"tile '{self.name}': modality '{name}' is {np.shape(value)[1:]} pixels, labels are {np.shape(self.labels)}."
                 )
 
     def batch(self) -> Batch:
@@ -93,10 +93,11 @@ class SampleSet:
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if len(self.samples) != len(self.labels) or len(self.groups) != len(self.labels):
+        shapes = [np.shape(self.labels), np.shape(self.groups)]
+        if any(shape[:1] != (len(self.samples),) for shape in shapes):
             raise ShapeMismatch(
-                f"'{self.name}' has {len(self.samples)} samples, {len(self.labels)} labels and {len(self.groups)} "
-                "groups; the three must be equal."
+                f"'{self.name}' has {len(self.samples)} samples, labels of shape {shapes[0]} and groups of shape {shapes[1]}; "
+                "there must be one of each per sample."
             )
 
 

@@ -30,6 +30,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mamol.data.arrays import read_arrays
+from mamol.data.checked import checked, numbers, text_groups, whole_labels
 from mamol.data.dataset import UNLABELLED, SampleSet, class_names, classes_from
 from mamol.data.faults import Place, find_faults
 from mamol.data.split import TEST, TRAIN, UNUSED
@@ -93,7 +94,7 @@ def load_samples(folder: Path) -> SampleSet:
     values: dict[str, np.ndarray] = {}
     available: dict[str, np.ndarray] = {}
     for name, m in spec.modalities.items():
-        value = _numbers(arrays[f"values_{name}"], f"{table}: values_{name}")
+        value = numbers(arrays[f"values_{name}"], f"{table}: values_{name}")
         if value.ndim != AXES[m.kind] or value.shape[1] != m.bands or len(value) != len(labels):
             raise DataError(
                 f"{table}: values_{name} has shape {value.shape}; a {m.kind} of {m.bands} bands for {len(labels)} labels "
@@ -103,7 +104,7 @@ def load_samples(folder: Path) -> SampleSet:
         there = np.asarray(measured.all(axis=1))
         if (said := arrays.get(f"available_{name}")) is not None:
             where = f"{table}: available_{name}"
-            there &= _shaped(_numbers(said, where), there.shape, where).astype(bool)
+            there &= _shaped(numbers(said, where), there.shape, where).astype(bool)
         if bool((~measured & ~np.isnan(value)).any()):
             warn_large(name, str(table))
         if m.kind == "text":
@@ -112,7 +113,7 @@ def load_samples(folder: Path) -> SampleSet:
         available[name] = there
         length = value.shape[2] if m.kind == "series" else 1
         modalities.append(Modality(name, m.bands, m.kind, m.gsd_m, m.unit, length, m.band_names))
-    groups = _groups(arrays.get("groups", np.arange(len(labels))), labels.shape, f"{table}: groups")
+    groups = text_groups(arrays.get("groups", np.arange(len(labels))), labels.shape, f"{table}: groups")
     official = _official(arrays["official"], labels.shape, f"{table}: official") if "official" in arrays else None
     sources = {"sha256": {table.name: sha256_file(table)}}
     batch = Batch(values, available)
@@ -122,8 +123,9 @@ def load_samples(folder: Path) -> SampleSet:
 def write_samples(dataset: SampleSet, folder: Path, overwrite: bool = False) -> Path:
     """Write a sample set as samples.toml and samples.npz; the folder appears whole or not at all.
 
-    `overwrite` replaces a folder that holds nothing but these two. Raises OutputExists and WriteFailed.
+    `overwrite` replaces a folder that holds nothing but these two. Raises DataError (`checked`), OutputExists and WriteFailed.
     """
+    dataset = checked(dataset)
     arrays = {f"values_{m}": v for m, v in dataset.samples.values.items()}
     arrays |= {f"available_{m}": a for m, a in dataset.samples.available.items()}
     arrays |= {"labels": dataset.labels, "groups": dataset.groups.astype(str)}
@@ -230,14 +232,6 @@ def _shaped(raw: np.ndarray, shape: tuple[int, ...], where: str) -> np.ndarray:
     return raw
 
 
-def _numbers(raw: np.ndarray, where: str) -> np.ndarray:
-    if raw.dtype.kind not in "buif":
-        raise DataError(
-            f"{where} is of type {raw.dtype}; it must hold numbers, a text its bytes (mamol.data.texts.encode_texts)."
-        )
-    return raw.astype(np.float32)
-
-
 def _says_something(values: np.ndarray, where: str) -> np.ndarray:
     """Return which texts (n, L) are not empty, bool (n,); raises DataError if one is not UTF-8."""
     try:
@@ -247,15 +241,9 @@ def _says_something(values: np.ndarray, where: str) -> np.ndarray:
     return np.asarray(values.any(axis=1))
 
 
-def _groups(raw: np.ndarray, shape: tuple[int, ...], where: str) -> np.ndarray:
-    """Return the group of each sample as text, (n,); one that has none (null, NaN) is alone in its own."""
-    given = zip(_shaped(raw, shape, where), pd.isna(raw), strict=True)
-    return np.array([f"(no group) {i}" if absent else str(group) for i, (group, absent) in enumerate(given)])
-
-
 def _official(raw: np.ndarray, shape: tuple[int, ...], where: str) -> np.ndarray:
     """Return the roles, int8 (n,), that the published split gives."""
-    parts = _shaped(_numbers(raw, where), shape, where)
+    parts = _shaped(numbers(raw, where), shape, where)
     if strange := sorted(set(parts.tolist()) - {0, 1, 2}):
         raise DataError(f"{where} must hold 0 (none), 1 (train) or 2 (test); got {strange[0]:g}.")
     return np.asarray(ROLES[parts.astype(int)])
@@ -271,16 +259,4 @@ def _labels(raw: np.ndarray, spec: SamplesSpec, path: Path) -> np.ndarray:
         raise DataError(f"{path} holds no samples; a set has one at least.")
     if raw.ndim != 1:
         raise DataError(f"{path}: labels have shape {raw.shape}; they must be one whole number per sample, (n,).")
-    if raw.dtype.kind == "f":
-        if np.isnan(raw).any():
-            raise DataError(f"{path}: {int(np.isnan(raw).sum())} labels are NaN; write unlabelled samples as {UNLABELLED}.")
-        if (raw != np.round(raw)).any():
-            raise DataError(f"{path}: labels must be whole numbers; got {raw[raw != np.round(raw)][0]}.")
-    elif raw.dtype.kind not in "iu":
-        raise DataError(f"{path}: labels must be whole numbers, 0 to {len(spec.classes) - 1}; got {raw.dtype}.")
-    if not UNLABELLED <= raw.min() <= raw.max() < len(spec.classes):
-        raise DataError(
-            f"{path}: labels lie in {raw.min()}..{raw.max()}; with {len(spec.classes)} classes they must lie in "
-            f"{UNLABELLED}..{len(spec.classes) - 1}."
-        )
-    return raw.astype(np.int16)
+    return whole_labels(raw, len(spec.classes), f"{path}: labels")

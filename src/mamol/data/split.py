@@ -107,9 +107,9 @@ def _block(dataset: Dataset, seed: int, patch_px: int) -> list[np.ndarray]:
     role_of = _fold_groups(*_group_table(dataset), seed)
     if isinstance(dataset, Scene):
         return _gap(
-            [np.full(t.labels.shape, role_of.get(t.group, TRAIN), dtype=np.int8) for t in dataset.tiles], dataset, patch_px
+            [np.full(t.labels.shape, role_of.get(str(t.group), TRAIN), dtype=np.int8) for t in dataset.tiles], dataset, patch_px
         )
-    return [np.array([role_of.get(g, TRAIN) for g in dataset.groups], dtype=np.int8)]
+    return [np.array([role_of.get(str(g), TRAIN) for g in dataset.groups], dtype=np.int8)]
 
 
 def group_ids(dataset: Dataset, patch_px: int) -> list[np.ndarray]:

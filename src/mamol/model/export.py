@@ -20,11 +20,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mamol.errors import MamolError, ShapeMismatch, UsageError, unknown
+from mamol.errors import MamolError, ShapeMismatch, UsageError, no_text, unknown
 from mamol.files import must_not_exist
 from mamol.modality import Modality
 from mamol.model.adapted import Adapted
 from mamol.model.build import AnyClassifier
+from mamol.model.checkpoint import load_run
 from mamol.model.onnx_files import at_rest, reason, write_onnx
 from mamol.model.predictor import MamolPredictor
 
@@ -35,16 +36,22 @@ EXAMPLE_BATCH = 5
 
 
 def export_run(
-    predictor: MamolPredictor, path: str | Path, pattern: Sequence[str] | None = None, overwrite: bool = False
+    run: MamolPredictor | str | Path, path: str | Path, pattern: Sequence[str] | None = None, overwrite: bool = False
 ) -> Path:
-    """Write a trained classifier; `pattern` None keeps the mask as an input, else the graph is folded for that pattern.
+    """Write a trained classifier, given as it is or by its run folder.
+
+    `pattern` None keeps the mask as an input, else the graph is folded for that pattern.
 
     Inputs are `<modality>` (B, C, ...), normalised as the metadata say, and `available` (B, M), bool; the output is
     `logits`, (B, K) or (B, K, H, W). Raises UnknownName, UsageError for text, for what does not fold and for a run folder
     that does not tell the size of its grids, OutputExists, FileMissing without the extra.
     """
-    model, path = predictor.model, Path(path)
+    path = Path(path)
     must_not_exist(path, overwrite)
+    if pattern is not None:
+        no_text(pattern, "pattern", "s1")
+    predictor = run if isinstance(run, MamolPredictor) else load_run(run)
+    model = predictor.model
     names = [m.name for m in model.modalities]
     for name in pattern or ():
         if name not in names:

@@ -1,0 +1,95 @@
+"""From numpy arrays to a data set that trains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mamol
+from made import made_samples, made_scene, tiny_config
+from mamol.data.dataset import UNLABELLED, Georeference
+from mamol.data.texts import decode_texts
+from mamol.errors import DataError, ShapeMismatch, UnknownName, UsageError
+
+
+def test_what_a_modality_is_follows_from_its_axes(tmp_path: Path) -> None:
+    made = made_samples(60)
+    values = {m: np.where(np.expand_dims(made.samples.available[m], 1), v, np.nan) for m, v in made.samples.values.items()}
+    data = mamol.samples_from_arrays("mine", values, made.labels, ["a", "b", "c"], groups=np.arange(60) // 5)
+    assert data.modalities == made.modalities
+    for m, there in made.samples.available.items():
+        np.testing.assert_array_equal(data.samples.available[m], there)
+    assert data.groups.tolist() == [str(i // 5) for i in range(60)]
+    mamol.train_model(data, tmp_path / "run", mamol.TrainOptions(tiny_config()))
+    scores = mamol.evaluate_run(tmp_path / "run", data, baselines=[])
+    assert len(scores.results["mamol"]["patterns"]) == 7
+
+
+def test_labels_may_be_names_and_texts_may_be_texts() -> None:
+    labels = np.array(["wheat", "maize", None, "", "wheat"], dtype=object)
+    texts = ["blue shirt", "", "rød kjole", "hat", "x"]
+    data = mamol.samples_from_arrays("mine", {"title": texts, "size": np.zeros((5, 2))}, labels)
+    assert [c.name for c in data.classes] == ["maize", "wheat"]
+    assert data.labels.tolist() == [1, 0, UNLABELLED, UNLABELLED, 1]
+    title = data.modalities[0]
+    assert (title.kind, title.bands) == ("text", len("blue shirt"))
+    assert decode_texts(data.samples.values["title"]) == texts
+    assert data.samples.available["title"].tolist() == [True, False, True, True, True]
+    ordered = mamol.samples_from_arrays("mine", {"size": np.zeros((5, 2))}, labels, ["wheat", "oats", "maize"])
+    assert ordered.labels.tolist() == [0, 2, UNLABELLED, UNLABELLED, 0]
+    assert len(set(ordered.groups)) == 5
+
+
+def test_a_scene_from_arrays_is_mapped_on_its_ground(tmp_path: Path) -> None:
+    tile = made_scene(1, side=64).tiles[0]
+    lidar = np.where(tile.available["lidar"], tile.values["lidar"][0], np.nan)
+    place = Georeference("EPSG:32632", (10.0, 0.0, 500000.0, 0.0, -10.0, 5500000.0))
+    data = mamol.scene_from_arrays(
+        "valley", {"hsi": tile.values["hsi"], "lidar": lidar}, tile.labels, ["bare", "grass", "wood"], georeference=place
+    )
+    assert [(m.name, m.bands, m.kind) for m in data.modalities] == [("hsi", 6, "grid"), ("lidar", 1, "grid")]
+    np.testing.assert_array_equal(data.tiles[0].available["lidar"], tile.available["lidar"])
+    mamol.train_model(data, tmp_path / "run", mamol.TrainOptions(tiny_config()))
+    path = mamol.map_scene(tmp_path / "run", data, tmp_path / "map.tif")[0].classes
+    import rasterio
+
+    with rasterio.open(path) as written:
+        assert written.crs.to_epsg() == 32632
+        assert written.shape == (64, 64)
+        assert tuple(written.transform)[:6] == place.transform
+    unlabelled = mamol.scene_from_arrays("new", {"hsi": tile.values["hsi"]}, classes=["bare", "grass", "wood"])
+    assert (unlabelled.tiles[0].labels == UNLABELLED).all()
+
+
+def test_availability_may_be_said_and_what_is_no_number_is_missing_anyway() -> None:
+    vector = np.array([[1.0], [np.nan], [3.0]])
+    data = mamol.samples_from_arrays("m", {"v": vector}, [0, 0, 0], ["a"], available={"v": [True, True, False]})
+    assert data.samples.available["v"].tolist() == [True, False, False]
+    with pytest.raises(UnknownName, match="unknown modality in `available`: 'w'"):
+        mamol.samples_from_arrays("m", {"v": vector}, [0, 0, 0], ["a"], available={"w": [True, True, False]})
+
+
+def test_what_cannot_be_a_data_set_is_told() -> None:
+    vector = {"v": np.zeros((3, 2))}
+    with pytest.raises(DataError, match="labels that are numbers need `classes`"):
+        mamol.samples_from_arrays("m", vector, [0, 1, 0])
+    with pytest.raises(UsageError, match="classes are a list of names; a text came: 'ab'"):
+        mamol.samples_from_arrays("m", vector, [0, 1, 0], "ab")
+    with pytest.raises(UnknownName, match=r"unknown class in the labels: 'whaet'.*Did you mean 'wheat'"):
+        mamol.samples_from_arrays("m", vector, ["wheat", "whaet", "wheat"], ["wheat"])
+    with pytest.raises(UsageError, match="a dictionary of arrays by modality, one at least; got ndarray"):
+        mamol.samples_from_arrays("m", np.zeros((3, 2)), [0, 1, 0], ["a", "b"])  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="a dictionary of arrays by modality, one at least; got dict"):
+        mamol.scene_from_arrays("m", {}, None, ["a"])
+    with pytest.raises(ShapeMismatch, match=r"'v' has shape \(3,\); it must be \(n, C, H, W\)"):
+        mamol.samples_from_arrays("m", {"v": np.zeros(3)}, [0, 1, 0], ["a", "b"])
+    with pytest.raises(ShapeMismatch, match=r"'v' has shape \(2, 3, 4, 5\); in a scene it must be \(C, H, W\)"):
+        mamol.scene_from_arrays("m", {"v": np.zeros((2, 3, 4, 5))}, None, ["a"])
+    with pytest.raises(ShapeMismatch, match="as many samples as the others"):
+        mamol.samples_from_arrays("m", {"v": np.zeros((3, 2)), "w": np.zeros((4, 2))}, [0, 1, 0], ["a", "b"])
+    with pytest.raises(ShapeMismatch, match="modality 'w' is"):
+        mamol.scene_from_arrays("m", {"v": np.zeros((2, 8, 8)), "w": np.zeros((2, 9, 9))}, None, ["a"])
+    with pytest.raises(DataError, match=r"labels lie in 0\.\.2; with 2 classes"):
+        mamol.samples_from_arrays("m", vector, [0, 1, 2], ["a", "b"])

@@ -1,0 +1,31 @@
+"""Options that Python callers give: what cannot be meant is told at once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mamol.api import evaluate_run
+from mamol.errors import UsageError
+from mamol.options import MapOptions, TrainOptions
+
+
+@pytest.mark.parametrize("seed", [-1, "1", None, 1.5, True])
+def test_a_seed_is_a_whole_number(seed: object) -> None:
+    with pytest.raises(UsageError, match="seed must be a whole number from 0; got"):
+        TrainOptions(seed=seed)  # type: ignore[arg-type]
+    assert type(TrainOptions(seed=np.int64(3)).seed) is int  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("what", ["without", "tiles", "layers"])
+def test_names_are_a_list(what: str) -> None:
+    for given in ("s1", None):
+        with pytest.raises(UsageError, match=rf"{what} is a list of names, such as {what}=\['s1'\]; got"):
+            MapOptions(**{what: given})  # type: ignore[arg-type]
+
+
+def test_overrides_and_baselines_are_lists() -> None:
+    with pytest.raises(UsageError, match=r"overrides is a list of names, such as overrides=\['train.steps=300'\]"):
+        TrainOptions(overrides="train.steps=3")
+    with pytest.raises(UsageError, match="baselines is a list of names"):
+        evaluate_run("nowhere", baselines="forest")
