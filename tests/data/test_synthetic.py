@@ -41,6 +41,8 @@ def test_written_and_read_again_is_the_same(tmp_path: Path) -> None:
     for m in a.values:
         np.testing.assert_array_equal(a.available[m], b.available[m])
         np.testing.assert_allclose(a.values[m], b.values[m], atol=1e-6)
+    with pytest.raises(UsageError, match="writes the made scene to a folder; got Scene for the folder"):
+        write_scene(make_scene(64), tmp_path / "other")  # type: ignore[arg-type]
     with pytest.raises(OutputExists):
         write_scene(tmp_path / "s", 64, 1)
     assert sorted(p.name for p in path.parent.iterdir()) == sorted(FILES)

@@ -201,3 +201,5 @@ def test_a_run_is_used_on_what_it_was_trained_on(run: Path, unseen: SampleSet, t
             map_scene(run, samples, tmp_path / "m.tif")
     with pytest.raises(UsageError, match="the run was trained on a sample set, and knows nothing of a scene"):
         evaluate_run(run, scene)
+    with pytest.raises(UsageError, match=r"a data set is .* got Tile"):
+        map_scene(tmp_path / "of-scene", scene.tiles[0], tmp_path / "m.tif")  # type: ignore[arg-type]

@@ -37,6 +37,8 @@ def test_a_folder_in_use_is_refused(scene_run: Trained, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(OutputExists, match="not empty"):
         train(prepared(), tmp_path)
+    with pytest.raises(OutputExists, match=r"notes\.txt is a file; a run is a folder"):
+        train(prepared(), tmp_path / "notes.txt", resume=True)
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 

@@ -106,14 +106,14 @@ def open_reader(scene: Dataset | str | Path, modalities: Sequence[str] = ()) -> 
         place = _existing(scene)
         if not is_samples(place):
             return open_scene(place, modalities)
-    dataset = load_dataset(scene) if isinstance(scene, str | Path) else scene
+    dataset = load_dataset(scene) if isinstance(scene, str | Path) else checked(scene)
     if not isinstance(dataset, Scene):
         name = scene if isinstance(scene, str | Path) else scene.name
         raise UsageError(
             f"'{name}' is a sample set: it has no ground to map. A run that was trained on one classifies it into a table: "
             "`mamol classify` (classify_samples)."
         )
-    return MemoryReader(checked(dataset) if dataset is scene else dataset)
+    return MemoryReader(dataset)
 
 
 def _folder(name: str, entry: Entry) -> Path:

@@ -120,12 +120,12 @@ def load_samples(folder: Path) -> SampleSet:
     return SampleSet(spec.name, tuple(modalities), classes_from(spec.classes), batch, labels, groups, official, sources)
 
 
-def write_samples(dataset: SampleSet, folder: Path, overwrite: bool = False) -> Path:
+def write_samples(dataset: SampleSet, folder: str | Path, overwrite: bool = False) -> Path:
     """Write a sample set as samples.toml and samples.npz; the folder appears whole or not at all.
 
     `overwrite` replaces a folder that holds nothing but these two. Raises DataError (`checked`), OutputExists and WriteFailed.
     """
-    dataset = checked(dataset)
+    dataset, folder = checked(dataset), Path(folder)
     arrays = {f"values_{m}": v for m, v in dataset.samples.values.items()}
     arrays |= {f"available_{m}": a for m, a in dataset.samples.available.items()}
     arrays |= {"labels": dataset.labels, "groups": dataset.groups.astype(str)}

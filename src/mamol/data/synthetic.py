@@ -32,6 +32,7 @@ from mamol.data.dataset import UNLABELLED, ClassInfo, Georeference, Scene, Tile
 from mamol.data.spectra import wavelengths_nm
 from mamol.data.synthetic_land import COVERS, INDEX, SMALLEST, Land, cover_land, make_land, survey
 from mamol.data.synthetic_sensors import find_holes, observe
+from mamol.errors import UsageError
 from mamol.files import atomic, must_not_exist
 from mamol.modality import Modality
 
@@ -75,7 +76,7 @@ def make_scene(size: int = 256, seed: int = 0, bands: int = 48, cloud: float | N
 
 
 def write_scene(
-    folder: Path,
+    folder: str | Path,
     size: int = 256,
     seed: int = 0,
     overwrite: bool = False,
@@ -88,6 +89,9 @@ def write_scene(
     steps of SCALE. The folder appears whole or not at all; `overwrite` replaces one that holds nothing but FILES. Raises
     UsageError, OutputExists and WriteFailed.
     """
+    if not isinstance(folder, str | Path):
+        raise UsageError(f"write_scene writes the made scene to a folder; got {type(folder).__name__} for the folder.")
+    folder = Path(folder)
     must_not_exist(folder, overwrite, FILES)
     modalities, land, holes = _modalities(bands), make_land(size, seed), find_holes(size, seed, cloud)
     with atomic(folder, overwrite, FILES) as partial:

@@ -77,6 +77,8 @@ def train(prepared: Prepared, out: Path, resume: bool = False, progress: Progres
         if world.is_main_process:
             log.warning("%s was finished already, by the same run; nothing was trained", out)
         return load_run(out)
+    if out.exists() and not out.is_dir():
+        raise OutputExists(f"{out} is a file; a run is a folder. Choose another name.")
     if out.exists() and any(out.iterdir()) and not resume:
         raise OutputExists(f"{out} is not empty; pass {RESUME} to go on with a run that was stopped, or another folder.")
     prepared.feed.held_out_places()  # a split without any is refused before anything is trained
