@@ -64,7 +64,7 @@ def backbone_of(cell: Cell, dataset: Dataset, config: Config, split: str) -> Pat
         "tokens": shared.tokens,
         "pretrain": shared.pretrain,
         "backbone": shared.backbone,
-        "values": shared.data,
+        "values": {k: v for k, v in shared.data.model_dump(mode="json").items() if k != "quantiles" or v},  # 0: as before it
         "split": split,
     }
     text = json.dumps(key, default=lambda o: o.model_dump(mode="json"), sort_keys=True)

@@ -32,6 +32,8 @@ class DataConfig(Section):
 
     compress: int = Field(40, ge=0)
     """Principal components kept of a modality with more bands than this; 0 keeps all bands."""
+    quantiles: int = Field(0, ge=0)
+    """Quantiles by which bands that are not compressed are mapped to a normal distribution; 0: they are only standardised."""
     unit_spectrum: bool = False
     """Divide each spectrum with more than `compress` bands by its length first (illumination)."""
 

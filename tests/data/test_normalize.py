@@ -7,12 +7,14 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from scipy.stats import kurtosis, norm
 from texts_made import LENGTH, made_texts
 
 from made import made_samples, made_scene
 from mamol.config import DataConfig
 from mamol.data import normalize
 from mamol.data.dataset import SampleSet, Scene
+from mamol.data.from_arrays import samples_from_arrays
 from mamol.data.normalize import BandStatistics, Normalizer
 from mamol.data.split import TRAIN, make_split
 from mamol.errors import ShapeMismatch, UnknownName
@@ -31,6 +33,32 @@ def test_training_values_become_standard(compress: int) -> None:
     assert len(values) == (compress or 6) == normalizer.bands("hsi")
     np.testing.assert_allclose(values.mean(1), 0, atol=0.02)
     np.testing.assert_allclose(values.std(1), 1, atol=0.02)
+
+
+def test_skewed_values_become_normally_distributed_in_their_order() -> None:
+    rng = np.random.default_rng(0)
+    heights = np.where(np.arange(400)[:, None] < 160, 0.0, np.exp(rng.normal(0, 2, (400, 1)))).astype(np.float32)
+    data = samples_from_arrays("m", {"lidar": heights, "long": rng.normal(size=(400, 5))}, np.zeros(400, int), ["a"])
+    split = make_split(data, "random", 0, 1)
+    split.roles[0][:] = TRAIN
+    normalizer = Normalizer.fit(data, split, DataConfig(quantiles=100, compress=4))
+    found = normalizer.apply(heights, "lidar")[:, 0]
+    order = np.argsort(heights[:, 0], kind="stable")
+    assert (np.diff(found[order]) >= -1e-6).all()
+    assert abs(kurtosis(found[heights[:, 0] > 0])) < 1.2 < kurtosis(heights[:, 0])
+    low = heights[:, 0] == 0
+    # Four tenths are 0: the middle of the ranks 0 to 0.4 in a normal distribution.
+    assert found[low] == pytest.approx(np.mean(norm.ppf((np.arange(40) + 0.5) / 100)), abs=0.05)
+    assert normalizer.apply(np.array([[-9.0], [1e9]], np.float32), "lidar").ravel() == pytest.approx(
+        [found[low][0], norm.ppf(0.995)], abs=1e-3
+    )
+    assert normalizer.statistics["long"].knots is None  # compressed
+    again = Normalizer.from_json(json.loads(json.dumps(normalizer.to_json())))
+    np.testing.assert_array_equal(again.apply(heights, "lidar"), normalizer.apply(heights, "lidar"))
+    older = {m: {k: v for k, v in s.items() if k != "knots"} for m, s in normalizer.to_json().items()}
+    assert Normalizer.from_json(older).statistics["lidar"].knots is None
+    with pytest.raises(ValueError, match="knots of 'lidar'"):
+        Normalizer.from_json({"lidar": normalizer.to_json()["lidar"] | {"knots": [[1.0]] * 2}})
 
 
 @pytest.mark.parametrize("dataset", [made_scene(), made_samples()], ids=["scene", "samples"])

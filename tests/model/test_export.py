@@ -83,6 +83,16 @@ def test_the_page_normalises_spectra_as_mamol_does() -> None:
     np.testing.assert_allclose(found, normalizer.apply(spectra, "hsi"), atol=1e-4)
 
 
+def test_the_page_maps_by_quantiles_as_mamol_does() -> None:
+    scene = made_scene()
+    scene.tiles[0].values["lidar"][scene.tiles[0].values["lidar"] < 0] = 0
+    normalizer = Normalizer.fit(scene, make_split(scene, "block", 0, 8), DataConfig(quantiles=16))
+    for m in ("sar", "lidar"):
+        values = scene.tiles[0].values[m][None]
+        found = page()["normalised"](values, json.loads(json.dumps(normalizer.to_json()))[m])
+        np.testing.assert_allclose(found, normalizer.apply(values, m), atol=1e-4)
+
+
 @pytest.fixture(scope="module")
 def extended_run(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """A run that took on a sensor."""

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
+from made import made_scene
+from mamol.config import DataConfig
 from mamol.configs import build_config
-from mamol.errors import UnknownName
+from mamol.data.normalize import Normalizer
+from mamol.data.split import make_split
+from mamol.errors import UnknownName, UsageError
 from mamol.model.adapted import Adapted
-from mamol.model.towers import mixture_of
+from mamol.model.towers import Raw, mixture_of
 from vit import stranger
 
 
@@ -24,3 +29,15 @@ def test_a_layer_that_the_model_lacks_names_model_and_setting() -> None:
         UnknownName, match=r"'made' of the configuration: layer -6 is not among .* 0\.\.2 of Stranger.*experts\.layers"
     ):
         mixture_of(stranger(), ("a", "b"), build_config(tree), "made")
+
+
+def test_raw_values_come_back_only_if_they_were_standardised_alone() -> None:
+    scene = made_scene(4)
+    split = make_split(scene, "block", 0, 8)
+    values, raw = scene.tiles[0].values["hsi"][None], Raw(6)
+    normalizer = Normalizer.fit(scene, split, DataConfig())
+    raw.fill(normalizer, "hsi")
+    torch.testing.assert_close(raw(torch.from_numpy(normalizer.apply(values, "hsi"))), torch.from_numpy(values))
+    for config, key in ((DataConfig(compress=3), "compress"), (DataConfig(quantiles=8), "quantiles")):
+        with pytest.raises(UsageError, match=rf"'hsi' as they are; set data\.{key} = 0"):
+            raw.fill(Normalizer.fit(scene, split, config), "hsi")

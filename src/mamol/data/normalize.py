@@ -3,6 +3,8 @@
     x <- x / |x|                                  spectra only, data.unit_spectrum: takes out illumination
     x <- (x - mean) / std                         per band, over available training pixels
     x <- V (x), each component by its own spread  spectra with more than data.compress bands
+    x <- Phi^-1(rank of x), per band              all other bands, data.quantiles: heights, most of them next to nothing, or
+                                                  backscatter spread over the whole range, as trees see them anyway
 
 Statistics come from the area of role TRAIN, labelled or not; labels are never used. Components whose spread is less
 than a hundredth of the first one's are scaled by that floor, so that noise is not blown up.
@@ -15,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.special import ndtri
 
 from mamol.config import DataConfig
 from mamol.data.dataset import Dataset, Scene
@@ -42,6 +45,8 @@ class BandStatistics:
     std: np.ndarray
     components: np.ndarray | None = None
     spread: np.ndarray | None = None
+    knots: np.ndarray | None = None
+    """(C, Q): standardised values at Q even steps of rank, by which a band becomes normally distributed; None: it stays."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,8 @@ class Normalizer:
             rows = _unit(rows)
         rows -= s.mean  # in place: of a map's block with hundreds of bands, each copy counts
         rows /= s.std
+        if s.knots is not None:
+            rows = _by_rank(rows, s.knots)
         if s.components is not None and s.spread is not None:
             rows = rows @ s.components.T / s.spread
         return np.moveaxis(rows, -1, 1)
@@ -123,6 +130,7 @@ class Normalizer:
                 "std": s.std.tolist(),
                 "components": None if s.components is None else s.components.tolist(),
                 "spread": None if s.spread is None else s.spread.tolist(),
+                "knots": None if s.knots is None else s.knots.tolist(),
             }
             for m, s in self.statistics.items()
         }
@@ -142,7 +150,10 @@ class Normalizer:
             components, spread = array(s["components"]), array(s["spread"])
             if components is not None and (spread is None or components.shape != (len(spread), len(mean))):
                 raise ValueError(f"components of '{m}' are {components.shape}, of {len(mean)} bands")
-            out[m] = BandStatistics(bool(s["unit_spectrum"]), mean, std, components, spread)
+            knots = array(s.get("knots"))
+            if knots is not None and (knots.ndim != 2 or len(knots) != len(mean)):
+                raise ValueError(f"knots of '{m}' are {knots.shape}, of {len(mean)} bands")
+            out[m] = BandStatistics(bool(s["unit_spectrum"]), mean, std, components, spread, knots)
         return cls(out)
 
     def _of(self, modality: str) -> BandStatistics:
@@ -191,6 +202,9 @@ def _measure(rows: np.ndarray, config: DataConfig) -> BandStatistics:
         components = components * np.sign(components.sum(1, keepdims=True) + 1e-12)  # one sign, whatever the library
         root = np.sqrt(np.maximum(values[order], 0))
         spread = np.maximum(root, COMPONENT_FLOOR * max(root[0], FLOOR))
+    knots = None
+    if config.quantiles and not spectrum:
+        knots = np.quantile((rows - mean) / std, np.linspace(0, 1, config.quantiles), axis=0).T.astype(np.float32)
     f = np.float32
     return BandStatistics(
         unit,
@@ -198,4 +212,17 @@ def _measure(rows: np.ndarray, config: DataConfig) -> BandStatistics:
         std.astype(f),
         None if components is None else components.astype(f),
         None if spread is None else spread.astype(f),
+        knots,
     )
+
+
+def _by_rank(rows: np.ndarray, knots: np.ndarray) -> np.ndarray:
+    """Map each band by its quantiles to a normal distribution; between them linearly, beyond them to the ends."""
+    ranks = (np.arange(knots.shape[1]) + 0.5) / knots.shape[1]
+    scores = ndtri(ranks)
+    out = np.empty_like(rows)
+    for c, band in enumerate(knots):
+        values, index = np.unique(band, return_inverse=True)  # a value that is met often is several quantiles: their middle
+        middle = np.bincount(index, scores) / np.bincount(index)
+        out[..., c] = np.interp(rows[..., c], values, middle)
+    return out

@@ -88,10 +88,12 @@ class Raw(nn.Module):
         self.register_buffer("std", torch.ones(bands))
 
     def fill(self, normalizer: Normalizer, name: str) -> None:
-        """Take the statistics of one modality; raises UsageError if it was compressed."""
+        """Take the statistics of one modality; raises UsageError if it was compressed, or mapped by its quantiles."""
         s = normalizer.statistics[name]
         if s.components is not None or s.unit_spectrum:
             raise UsageError(f"a pretrained model needs the bands of '{name}' as they are; set data.compress = 0.")
+        if s.knots is not None:
+            raise UsageError(f"a pretrained model needs the values of '{name}' as they are; set data.quantiles = 0.")
         self.mean.copy_(torch.from_numpy(np.asarray(s.mean)))
         self.std.copy_(torch.from_numpy(np.asarray(s.std)))
 
