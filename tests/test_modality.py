@@ -26,7 +26,7 @@ def test_only_hides_and_pattern_tells() -> None:
     assert len(batch().take(np.array([0, 2]))) == 2
     with pytest.raises(UnknownName):
         batch().only(["c"])
-    with pytest.raises(UsageError, match=r"present is a list of names, such as present=\['s1'\]; got 'b'"):
+    with pytest.raises(UsageError, match=r"present is a list of texts, such as present=\['s1'\]; got 'b'"):
         batch().only("b")
     assert len(Batch({}, {})) == 0
 

@@ -17,15 +17,15 @@ def test_a_seed_is_a_whole_number(seed: object) -> None:
     assert type(TrainOptions(seed=np.int64(3)).seed) is int  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("what", ["without", "tiles", "layers"])
-def test_names_are_a_list(what: str) -> None:
+@pytest.mark.parametrize(("what", "such"), [("without", "s1"), ("tiles", "tile_1"), ("layers", "entropy")])
+def test_names_are_a_list(what: str, such: str) -> None:
     for given in ("s1", None):
-        with pytest.raises(UsageError, match=rf"{what} is a list of names, such as {what}=\['s1'\]; got"):
+        with pytest.raises(UsageError, match=rf"{what} is a list of texts, such as {what}=\['{such}'\]; got"):
             MapOptions(**{what: given})  # type: ignore[arg-type]
 
 
 def test_overrides_and_baselines_are_lists() -> None:
-    with pytest.raises(UsageError, match=r"overrides is a list of names, such as overrides=\['train.steps=300'\]"):
+    with pytest.raises(UsageError, match=r"overrides is a list of texts, such as overrides=\['train.steps=300'\]"):
         TrainOptions(overrides="train.steps=3")
-    with pytest.raises(UsageError, match="baselines is a list of names"):
+    with pytest.raises(UsageError, match="baselines is a list of texts"):
         evaluate_run("nowhere", baselines="forest")

@@ -219,7 +219,7 @@ def classify_samples(
     no_text(without, "without", "s1")
     if isinstance(data, Scene):
         raise UsageError(f"'{data.name}' is a scene: `mamol map` (map_scene) maps it; a table is for a sample set.")
-    predictor.must_know(False, data.modalities)
+    predictor.must_know(False, [m for m in data.modalities if m.name not in without])
     for name in without:
         if name not in predictor.modalities:
             raise unknown("modality", name, predictor.modalities)

@@ -37,6 +37,12 @@ class DataConfig(Section):
     unit_spectrum: bool = False
     """Divide each spectrum with more than `compress` bands by its length first (illumination)."""
 
+    @model_validator(mode="after")
+    def _tells_values_apart(self) -> DataConfig:
+        if self.quantiles == 1:
+            raise ValueError("data.quantiles = 1 would make all values the same; give 0 for none, or 2 and more (64 is plenty)")
+        return self
+
 
 class TokenConfig(Section):
     """How a modality becomes tokens (METHOD 3, "Tokens")."""

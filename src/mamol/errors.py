@@ -91,7 +91,7 @@ def unknown(what: str, name: str, known: Iterable[str], hint: str = "") -> Unkno
 def no_text(names: Any, what: str, example: str) -> None:
     """Raise UsageError if names that are to be a list are one text, which would be taken letter by letter, or nothing."""
     if names is None or isinstance(names, str):
-        raise UsageError(f"{what} is a list of names, such as {what}=['{example}']; got {names!r}.")
+        raise UsageError(f"{what} is a list of texts, such as {what}=['{example}']; got {names!r}.")
 
 
 def missing(what: str, names: Sequence[str], there: Iterable[str]) -> DataError:

@@ -67,8 +67,9 @@ class MapOptions:
     area_layer: str | None = None
 
     def __post_init__(self) -> None:
-        for names, what in ((self.without, "without"), (self.tiles, "tiles"), (self.layers, "layers")):
-            no_text(names, what, "s1")
+        no_text(self.without, "without", "s1")
+        no_text(self.tiles, "tiles", "tile_1")
+        no_text(self.layers, "layers", "entropy")
 
     def clip(self) -> Area | None:
         """Return the area to clip to, if any; raises UsageError for a layer without a file, and as `read_area`."""

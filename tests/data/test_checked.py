@@ -117,7 +117,7 @@ def test_a_crs_may_be_a_code_or_what_rasterio_makes_of_it() -> None:
         assert found.transform == place
     with pytest.raises(DataError, match="tile 't0': 'EPSG:nonsense' is no CRS"):
         checked(with_tile(made_scene(1), georeference=Georeference("EPSG:nonsense", place)))
-    with pytest.raises(DataError, match="a transform is six numbers"):
+    with pytest.raises(DataError, match="it needs a Georeference of a CRS and six numbers"):
         checked(with_tile(made_scene(1), georeference=Georeference("", (1.0, 0.0))))  # type: ignore[arg-type]
 
 
@@ -223,3 +223,38 @@ def test_what_is_written_is_what_was_checked(tmp_path: Path) -> None:
     samples.samples.values["weather"][2, 1] = 1e30
     again = load_samples(write_samples(samples, tmp_path / "set"))
     np.testing.assert_array_equal(again.samples.available["weather"], checked(samples).samples.available["weather"])
+
+
+def test_a_mask_under_a_name_that_no_modality_has_is_told() -> None:
+    scene = made_scene(1)
+    there = {**scene.tiles[0].available, "lidr": np.zeros((20, 20), dtype=bool)}
+    with pytest.raises(DataError, match="tile 't0' holds 'lidr', which is none of its modalities: hsi, sar, lidar"):
+        checked(with_tile(scene, available=there))
+
+
+def test_lists_come_back_as_tuples_and_a_tile_without_a_group_is_its_own() -> None:
+    scene = made_scene(2)
+    tiles = tuple(replace(t, group=None) for t in scene.tiles)  # type: ignore[arg-type]
+    out = checked(replace(scene, modalities=list(scene.modalities), tiles=tiles))  # type: ignore[arg-type]
+    assert out.modalities == scene.modalities
+    assert [t.group for t in out.tiles] == ["t0", "t1"]
+
+
+def test_a_transform_may_have_its_third_row_and_a_crs_that_is_none_is_told() -> None:
+    nine = (10.0, 0.0, 5.0, 0.0, -10.0, 7.0, 0.0, 0.0, 1.0)
+    place = Georeference("", nine)  # type: ignore[arg-type]
+    assert checked(with_tile(made_scene(1), georeference=place)).tiles[0].georeference.transform == nine[:6]
+    for wrong in (Georeference("", ("a",) * 6), None):  # type: ignore[arg-type]
+        with pytest.raises(DataError, match="it needs a Georeference of a CRS and six numbers"):
+            checked(with_tile(made_scene(1), georeference=wrong))
+    with pytest.raises(DataError, match=r"'RUBBISH\[' is no CRS"):
+        checked(with_tile(made_scene(1), georeference=Georeference("RUBBISH[", nine[:6])))
+
+
+def test_without_classes_nothing_is_written(tmp_path: Path) -> None:
+    nameless = replace(made_samples(9), classes=(), labels=np.full(9, -1))
+    assert checked(nameless).classes == ()
+    with pytest.raises(DataError, match="has no classes; a sample set on disk names one at least"):
+        write_samples(nameless, tmp_path / "set")
+    with pytest.raises(DataError, match="40000 classes are more than the 32767"):
+        checked(replace(nameless, classes=classes_from([str(i) for i in range(40_000)])))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import mamol
@@ -75,13 +76,13 @@ def test_what_cannot_be_a_data_set_is_told() -> None:
     vector = {"v": np.zeros((3, 2))}
     with pytest.raises(DataError, match="labels that are numbers need `classes`"):
         mamol.samples_from_arrays("m", vector, [0, 1, 0])
-    with pytest.raises(UsageError, match="classes are a list of names; a text came: 'ab'"):
+    with pytest.raises(UsageError, match="classes are a list of names, which are texts; got 'ab'"):
         mamol.samples_from_arrays("m", vector, [0, 1, 0], "ab")
     with pytest.raises(UnknownName, match=r"unknown class in the labels: 'whaet'.*Did you mean 'wheat'"):
         mamol.samples_from_arrays("m", vector, ["wheat", "whaet", "wheat"], ["wheat"])
-    with pytest.raises(UsageError, match="a dictionary of arrays by modality, one at least; got ndarray"):
+    with pytest.raises(UsageError, match="by modality's name, one at least; got ndarray"):
         mamol.samples_from_arrays("m", np.zeros((3, 2)), [0, 1, 0], ["a", "b"])  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="a dictionary of arrays by modality, one at least; got dict"):
+    with pytest.raises(UsageError, match="by modality's name, one at least; got dict"):
         mamol.scene_from_arrays("m", {}, None, ["a"])
     with pytest.raises(ShapeMismatch, match=r"'v' has shape \(3,\); it must be \(n, C, H, W\)"):
         mamol.samples_from_arrays("m", {"v": np.zeros(3)}, [0, 1, 0], ["a", "b"])
@@ -93,3 +94,50 @@ def test_what_cannot_be_a_data_set_is_told() -> None:
         mamol.scene_from_arrays("m", {"v": np.zeros((2, 8, 8)), "w": np.zeros((2, 9, 9))}, None, ["a"])
     with pytest.raises(DataError, match=r"labels lie in 0\.\.2; with 2 classes"):
         mamol.samples_from_arrays("m", vector, [0, 1, 2], ["a", "b"])
+
+
+def test_what_a_masked_array_masks_is_missing() -> None:
+    values = np.ma.masked_equal(np.where(np.arange(64).reshape(1, 8, 8) % 8 == 0, -9999.0, 1.0), -9999.0)
+    scene = mamol.scene_from_arrays("m", {"sar": values, "dem": values[0]}, classes=["a"])
+    for m in ("sar", "dem"):
+        np.testing.assert_array_equal(scene.tiles[0].available[m], ~values.mask[0])
+    samples = mamol.samples_from_arrays("m", {"x": np.ma.masked_equal([[1.0, 2.0], [3.0, -1.0]], -1.0)}, classes=["a"])
+    assert samples.samples.available["x"].tolist() == [True, False]
+
+
+def test_tables_and_what_is_null_in_them_are_taken() -> None:
+    frame = pd.DataFrame(
+        {
+            "crop": ["maize", None, "wheat"],
+            "code": [1, None, 0],
+            "note": [None, "dry", np.nan],
+            "b2": [1.0, 2.0, np.nan],
+            "b3": 0.5,
+        },
+        index=[7, 8, 9],
+    )
+    values = {"s2": frame[["b2", "b3"]], "note": frame["note"]}
+    data = mamol.samples_from_arrays("m", values, frame["crop"])
+    assert [c.name for c in data.classes] == ["maize", "wheat"]
+    assert data.labels.tolist() == [0, UNLABELLED, 1]
+    assert data.samples.available["s2"].tolist() == [True, True, False]
+    assert decode_texts(data.samples.values["note"]) == ["", "dry", ""]
+    assert data.samples.available["note"].tolist() == [False, True, False]
+    for nulls in (frame["crop"].astype("string"), frame["crop"].tolist(), ["maize", float("nan"), "wheat"]):
+        assert mamol.samples_from_arrays("m", values, nulls).labels.tolist() == [0, UNLABELLED, 1]
+    for codes in ([1, None, 0], frame["code"].astype("Int64")):
+        coded = mamol.samples_from_arrays("m", values, codes, np.array(["maize", "wheat"]))
+        assert coded.labels.tolist() == [1, UNLABELLED, 0]
+    assert mamol.samples_from_arrays("m", values).labels.tolist() == [UNLABELLED] * 3
+
+
+def test_labels_of_two_kinds_and_names_that_are_none_are_told() -> None:
+    vector = {"v": np.zeros((3, 2))}
+    with pytest.raises(DataError, match="labels are numbers or names, not both"):
+        mamol.samples_from_arrays("m", vector, ["maize", 1, None])
+    with pytest.raises(UsageError, match=r"classes are a list of names, which are texts; got \[0, 1\]"):
+        mamol.samples_from_arrays("m", vector, [0, 1, 0], [0, 1])  # type: ignore[list-item]
+    with pytest.raises(UsageError, match="a dictionary of arrays by modality's name"):
+        mamol.samples_from_arrays("m", {2: np.zeros((3, 2))}, [0, 1, 0], ["a", "b"])  # type: ignore[dict-item]
+    with pytest.raises(DataError, match=r"'v' is no array of numbers .*pad what is short with NaN"):
+        mamol.samples_from_arrays("m", {"v": [[1, 2], [3]]}, [0, 1], ["a", "b"])

@@ -57,6 +57,8 @@ def test_skewed_values_become_normally_distributed_in_their_order() -> None:
     np.testing.assert_array_equal(again.apply(heights, "lidar"), normalizer.apply(heights, "lidar"))
     older = {m: {k: v for k, v in s.items() if k != "knots"} for m, s in normalizer.to_json().items()}
     assert Normalizer.from_json(older).statistics["lidar"].knots is None
+    with pytest.raises(ValueError, match=r"data\.quantiles = 1 would make all values the same"):
+        DataConfig(quantiles=1)
     with pytest.raises(ValueError, match="knots of 'lidar'"):
         Normalizer.from_json({"lidar": normalizer.to_json()["lidar"] | {"knots": [[1.0]] * 2}})
 

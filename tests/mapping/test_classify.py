@@ -111,7 +111,7 @@ def test_what_cannot_be_classified_is_told(run: Path, unseen: SampleSet, tmp_pat
         classify_samples(run, made_scene(), out)
     with pytest.raises(UnknownName, match="Did you mean 'photo'"):
         classify_samples(run, unseen, out, without=["photos"])
-    with pytest.raises(UsageError, match="without is a list of names"):
+    with pytest.raises(UsageError, match="without is a list of texts"):
         classify_samples(run, unseen, out, without="photo")
     with pytest.raises(AllModalitiesMissing, match="has a sensor to go by: the run knows optical, weather, photo, the set has"):
         classify_samples(run, unseen, out, without=["photo", "weather", "optical"])

@@ -229,7 +229,7 @@ def test_bad_requests_are_refused_before_anything_is_written(scene_run: Trained,
     path = tmp_path / "a.onnx"
     with pytest.raises(UnknownName, match="modality"):
         export_run(scene_run.predictor, path, ("nothing",))
-    with pytest.raises(UsageError, match=r"pattern is a list of names, such as pattern=\['s1'\]; got 'hsi\+sar'"):
+    with pytest.raises(UsageError, match=r"pattern is a list of texts, such as pattern=\['s1'\]; got 'hsi\+sar'"):
         export_run(scene_run.predictor, path, "hsi+sar")
     with pytest.raises(FileMissing):
         export_run(tmp_path / "nowhere", path)

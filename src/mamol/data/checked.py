@@ -63,7 +63,7 @@ def _check_parts(dataset: Dataset, faults: list[DataError]) -> None:
     if not isinstance(name, str) or not name:
         faults.append(DataError(f"a data set needs a name, a text; got {name!r}."))
     for part, what, least in ((dataset.modalities, Modality, 1), (dataset.classes, ClassInfo, 0)):  # no labels need no classes
-        if isinstance(part, str) or len(part) < least or not all(isinstance(p, what) for p in part):
+        if not isinstance(part, tuple | list) or len(part) < least or not all(isinstance(p, what) for p in part):
             faults.append(DataError(f"'{name}' needs a tuple of {what.__name__}; got {part!r}."))
             return
     for m in dataset.modalities:
@@ -86,7 +86,8 @@ def _scene(scene: Scene, faults: list[DataError]) -> Scene:
         raise DataError(f"'{scene.name}' needs a tuple of one Tile or more; got {type(scene.tiles).__name__}.")
     names = [str(t.name) for t in scene.tiles]
     faults += [DataError(f"'{scene.name}' has two tiles of the name {n!r}; give each its own.") for n in _twice(names)]
-    return replace(scene, tiles=tuple(_tile(tile, scene, faults) for tile in scene.tiles))
+    tiles = tuple(_tile(tile, scene, faults) for tile in scene.tiles)
+    return replace(scene, modalities=tuple(scene.modalities), classes=tuple(scene.classes), tiles=tiles)
 
 
 def _tile(tile: Tile, scene: Scene, faults: list[DataError]) -> Tile:
@@ -105,8 +106,9 @@ def _tile(tile: Tile, scene: Scene, faults: list[DataError]) -> Tile:
         with _gathered(faults):
             given = _values(tile.values[m.name], (m.bands, *shape), f"{where}: '{m.name}'")
             there = _mask(tile.available.get(m.name, np.ones(shape, dtype=bool)), shape, f"{where}: availability of '{m.name}'")
+            there = _unmasked(tile.values[m.name], there, 0)
             values[m.name], available[m.name] = given, _measured(given, there, 0, m.name, where)
-    _unknown(tile.values, scene.modalities, where, faults)
+    _unknown({**tile.values, **tile.available}, scene.modalities, where, faults)
     labels, official = tile.labels, tile.official
     with _gathered(faults):
         labels = whole_labels(labels, len(scene.classes), f"{where}: labels")
@@ -115,22 +117,22 @@ def _tile(tile: Tile, scene: Scene, faults: list[DataError]) -> Tile:
     place = tile.georeference
     with _gathered(faults):
         place = _georeference(place, where)
-    group = str(tile.group)
+    group = str(tile.name if tile.group is None else tile.group)
     return replace(tile, values=values, available=available, labels=labels, group=group, georeference=place, official=official)
 
 
 def _georeference(place: Georeference, where: str) -> Georeference:
     """Return a georeference with its CRS as WKT; "EPSG:32632" and a rasterio CRS are understood, too."""
-    transform = tuple(place.transform)[:6]
-    if len(transform) != 6:
-        raise DataError(f"{where}: a transform is six numbers (a, b, c, d, e, f) as rasterio has them; got {place.transform!r}.")
-    if not place.crs:
-        return place
     try:
-        crs = CRS.from_user_input(place.crs).to_wkt() if "[" not in str(place.crs) else place.crs
+        a, b, c, d, e, f = (float(x) for x in tuple(place.transform)[:6])
+    except (TypeError, ValueError, AttributeError):
+        raise DataError(f"{where}: it needs a Georeference of a CRS and six numbers (a, b, c, d, e, f); got {place!r}.") from None
+    try:
+        wkt = CRS.from_user_input(place.crs).to_wkt() if place.crs else ""
     except (CRSError, ValueError) as error:
         raise DataError(f"{where}: {place.crs!r} is no CRS ({error}); give WKT, or a code such as 'EPSG:32632'.") from None
-    return replace(place, crs=str(crs), transform=transform)
+    said_so = isinstance(place.crs, str) and "[" in place.crs
+    return replace(place, crs=place.crs if said_so else wkt, transform=(a, b, c, d, e, f))
 
 
 def _samples(dataset: SampleSet, faults: list[DataError]) -> SampleSet:
@@ -142,19 +144,18 @@ def _samples(dataset: SampleSet, faults: list[DataError]) -> SampleSet:
         with _gathered(faults):
             if m.name not in dataset.samples.values:
                 raise DataError(f"{where} has no values of '{m.name}'; give them, or leave the modality out.")
-            given = dataset.samples.values[m.name]
-            if np.ndim(given) != AXES[m.kind]:
-                raise DataError(f"{where}: '{m.name}' has shape {np.shape(given)}; a {m.kind} has {AXES[m.kind]} axes.")
-            given = _values(given, (count, m.bands, *given.shape[2:]), f"{where}: '{m.name}'")
+            raw = dataset.samples.values[m.name]
+            if np.ndim(raw) != AXES[m.kind]:
+                raise DataError(f"{where}: '{m.name}' has shape {np.shape(raw)}; a {m.kind} has {AXES[m.kind]} axes.")
+            given = _values(raw, (count, m.bands, *np.shape(raw)[2:]), f"{where}: '{m.name}'")
             rest = given.shape[:1] + given.shape[2:]
             there = _mask(dataset.samples.available[m.name], rest, f"{where}: availability of '{m.name}'")
-            there = _measured(given, there, 1, m.name, where)
+            there = _measured(given, _unmasked(raw, there, 1), 1, m.name, where)
             if m.kind == "text":
-                decode_texts(np.where(there[:, None], given, 0))
-                there = there & given.any(axis=1)
+                there = there & says_something(np.where(there[:, None], given, 0), f"{where}: '{m.name}'")
             values[m.name], available[m.name] = given, there
             modalities.append(_with_length(m, given))
-    _unknown(dataset.samples.values, dataset.modalities, where, faults)
+    _unknown({**dataset.samples.values, **dataset.samples.available}, dataset.modalities, where, faults)
     labels, groups, official = dataset.labels, dataset.groups, dataset.official
     with _gathered(faults):
         labels = whole_labels(labels, len(dataset.classes), f"{where}: labels")
@@ -166,7 +167,13 @@ def _samples(dataset: SampleSet, faults: list[DataError]) -> SampleSet:
         official = None if official is None else _official(official, (count,), f"{where}: official")
     _raise(faults)
     return replace(
-        dataset, modalities=tuple(modalities), samples=Batch(values, available), labels=labels, groups=groups, official=official
+        dataset,
+        modalities=tuple(modalities),
+        classes=tuple(dataset.classes),
+        samples=Batch(values, available),
+        labels=labels,
+        groups=groups,
+        official=official,
     )
 
 
@@ -211,6 +218,20 @@ def _measured(values: np.ndarray, available: np.ndarray, bands: int, modality: s
     return there
 
 
+def _unmasked(raw: Any, available: np.ndarray, bands: int) -> np.ndarray:
+    """Return where a modality is available and, of a masked array as rasterio reads it, no band is masked."""
+    return available & ~np.ma.getmaskarray(raw).any(axis=bands) if isinstance(raw, np.ma.MaskedArray) else available
+
+
+def says_something(values: np.ndarray, where: str) -> np.ndarray:
+    """Return which texts (n, L) are not empty, bool (n,); raises DataError if one is not UTF-8."""
+    try:
+        decode_texts(values)
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from error
+    return np.asarray(values.any(axis=1))
+
+
 def _official(raw: Any, shape: tuple[int, ...], where: str) -> np.ndarray:
     parts = np.asarray(raw)
     if parts.shape != shape or not np.isin(parts, (UNUSED, TRAIN, TEST)).all():
@@ -232,6 +253,8 @@ def numbers(raw: np.ndarray, where: str) -> np.ndarray:
 
 def whole_labels(raw: Any, classes: int, where: str) -> np.ndarray:
     """Return labels as int16; raises DataError for what is no whole number from -1 to the last class."""
+    if classes > np.iinfo(np.int16).max:
+        raise DataError(f"{where}: {classes} classes are more than the {np.iinfo(np.int16).max} that labels can tell apart.")
     labels = np.asarray(raw)
     if labels.dtype.kind == "f":
         if np.isnan(labels).any():

@@ -3,8 +3,8 @@
     samples_from_arrays("points", {"s2": (n, C, T), "weather": (n, C)}, labels, ["maize", "wheat"], groups=fields)
     scene_from_arrays("valley", {"hsi": (C, H, W), "lidar": (1, H, W)}, labels, ["forest", "water"])
 
-What a modality is follows from its axes; NaN is missing. For units, band names or several tiles build Scene and SampleSet
-themselves, or change what comes back with dataclasses.replace.
+What a modality is follows from its axes; NaN and what a masked array masks are missing. For units, band
+names or several tiles build Scene and SampleSet themselves, or change what comes back with dataclasses.replace.
 """
 
 from __future__ import annotations
@@ -39,14 +39,13 @@ def samples_from_arrays(
     unlabelled, or class names, None or "" unlabelled; None: nothing is labelled. `classes`: their names in order; they may be
     left out beside labels that are names. `groups`: (n,) samples of one group stay on one side of the split; None: each is on
     its own. `available`: bool by modality, without the band axis; None: wherever there is a number. `official`: (n,) the
-    published split, 0 none, 1 train, 3 test. Raises DataError with all faults.
+    published split, 0 none, 1 train, 3 test. Raises DataError, and UsageError for what cannot be meant.
     """
-    if not isinstance(values, Mapping) or not values:
-        raise UsageError(f"values are a dictionary of arrays by modality, one at least; got {type(values).__name__}.")
-    arrays = {m: _as_array(v) for m, v in values.items()}
-    modalities = tuple(_modality(m, a, isinstance(values[m][0] if len(values[m]) else 0, str)) for m, a in arrays.items())
+    _by_name(values)
+    arrays = {m: _as_array(v, m) for m, v in values.items()}
+    modalities = tuple(_modality(m, a, _texts(values[m]) is not None) for m, a in arrays.items())
     count = len(next(iter(arrays.values())))
-    numbers, names = _labels(np.full(count, UNLABELLED) if labels is None else labels, classes)
+    numbers, names = _labels(labels, (count,), classes)
     there = {m.name: _there(available, m.name, arrays[m.name], 1) for m in modalities}
     _known(available, arrays)
     own = np.arange(count) if groups is None else groups
@@ -67,17 +66,16 @@ def scene_from_arrays(
     """Build a scene of one tile of H x W pixels.
 
     `values`: (C, H, W) by modality, all on one grid, or (H, W) of one band. `labels`, `classes`, `available` and `official` as in
-    `samples_from_arrays`, but (H, W). `georeference`: where it lies, for maps that a GIS can place. Raises DataError with all
-    faults.
+    `samples_from_arrays`, but (H, W). `georeference`: where it lies, for maps that a GIS can place. Raises as
+    `samples_from_arrays`.
     """
-    if not isinstance(values, Mapping) or not values:
-        raise UsageError(f"values are a dictionary of arrays by modality, one at least; got {type(values).__name__}.")
-    arrays = {m: np.asarray(v)[None] if np.ndim(v) == 2 else np.asarray(v) for m, v in values.items()}
+    _by_name(values)
+    arrays = {m: a[None] if (a := _as_array(v, m)).ndim == 2 else a for m, v in values.items()}
     for m, a in arrays.items():
         if a.ndim != 3:
             raise ShapeMismatch(f"'{m}' has shape {a.shape}; in a scene it must be (C, H, W), or (H, W) of one band.")
     shape = next(iter(arrays.values())).shape[1:]
-    numbers, names = _labels(np.full(shape, UNLABELLED) if labels is None else labels, classes)
+    numbers, names = _labels(labels, shape, classes)
     there = {m: _there(available, m, a, 0) for m, a in arrays.items()}
     _known(available, arrays)
     tile = Tile(name, arrays, there, numbers, name, georeference or Georeference(), official)
@@ -85,12 +83,31 @@ def scene_from_arrays(
     return checked(Scene(name, modalities, classes_from(names), (tile,), {"source": "arrays"}))
 
 
-def _as_array(values: Any) -> np.ndarray:
-    """Return values as an array; of texts, their bytes, as long as the longest."""
-    if len(values) and isinstance(values[0], str):
-        texts = ["" if text is None else str(text) for text in values]
+def _by_name(values: Any) -> None:
+    if not isinstance(values, Mapping) or not values or not all(isinstance(m, str) for m in values):
+        raise UsageError(f"values are a dictionary of arrays by modality's name, one at least; got {type(values).__name__}.")
+
+
+def _as_array(values: Any, name: str) -> np.ndarray:
+    """Return values as an array, a masked one as it is; of texts, their bytes, as long as the longest."""
+    if (texts := _texts(values)) is not None:
         return encode_texts(texts, max(1, *(len(text.encode("utf-8", "replace")) for text in texts)))
-    return np.asarray(values)
+    try:
+        return np.asanyarray(values)
+    except ValueError as error:  # lists of unequal length
+        raise DataError(f"'{name}' is no array of numbers ({error}); pad what is short with NaN.") from error
+
+
+def _texts(values: Any) -> list[str] | None:
+    """Return values as texts, what is missing as "", if that is what they are."""
+    if isinstance(values, np.ndarray) and (values.ndim != 1 or values.dtype.kind not in "OU"):
+        return None
+    if not isinstance(values, np.ndarray | pd.Series | list | tuple) or not all(np.ndim(v) == 0 for v in values):
+        return None
+    there = [None if pd.isna(v) else v for v in values]
+    if not all(isinstance(v, str) for v in there if v is not None) or all(v is None for v in there):
+        return None
+    return [v or "" for v in there]
 
 
 def _modality(name: str, values: np.ndarray, text: bool) -> Modality:
@@ -116,21 +133,36 @@ def _known(available: Mapping[str, Any] | None, arrays: Mapping[str, np.ndarray]
             raise unknown("modality in `available`:", name, arrays)
 
 
-def _labels(raw: Any, classes: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
+def _labels(raw: Any, shape: tuple[int, ...], classes: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
     """Return labels as numbers, and the class names; of labels that are names, the sorted names if no classes are given."""
-    if isinstance(classes, str):
-        raise UsageError(f"classes are a list of names; a text came: {classes!r}.")
-    labels = np.asarray(raw)
-    if labels.dtype.kind not in "UO":
-        if not classes:
-            raise DataError("labels that are numbers need `classes`: the names of the classes 0, 1, ... in order.")
-        return labels, tuple(classes)
-    flat = labels.ravel()
-    absent = pd.isna(flat) | (flat == "")
+    names = () if isinstance(classes, str) else tuple(classes)
+    if isinstance(classes, str) or not all(isinstance(n, str) for n in names):
+        raise UsageError(f"classes are a list of names, which are texts; got {classes!r}.")
+    if raw is None:
+        return np.full(shape, UNLABELLED), names
+    labels = np.asarray(raw, dtype=None if isinstance(raw, np.ndarray) else object)
+    if labels.dtype.kind in "OUS":
+        flat = labels.ravel()
+        absent = np.array([bool(pd.isna(v)) or v == "" for v in flat], dtype=bool)
+        if absent.all() or all(isinstance(v, str) for v in flat[~absent]):
+            return _numbered(flat, absent, names, labels.shape)
+        if not all(isinstance(v, int | float | np.number) for v in flat[~absent]):
+            raise DataError("labels are numbers or names, not both; None is unlabelled.")
+        numbers = np.where(absent, UNLABELLED, flat).astype(float).reshape(labels.shape)
+        labels = numbers.astype(int) if (numbers == np.round(numbers)).all() else numbers
+    if not names:
+        raise DataError("labels that are numbers need `classes`: the names of the classes 0, 1, ... in order.")
+    return labels, names
+
+
+def _numbered(
+    flat: np.ndarray, absent: np.ndarray, classes: tuple[str, ...], shape: tuple[int, ...]
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return the numbers of labels that are names, and all names."""
     found = sorted({str(n) for n in flat[~absent]})
-    names = tuple(classes) or tuple(found)
+    names = classes or tuple(found)
     if strange := [n for n in found if n not in names]:
         raise unknown("class in the labels:", strange[0], names)
-    number = {n: k for k, n in enumerate(names)} | {"": UNLABELLED}
-    codes = [UNLABELLED if gone else number[str(n)] for n, gone in zip(flat, absent, strict=True)]
-    return np.array(codes, dtype=np.int16).reshape(labels.shape), names
+    number = {n: k for k, n in enumerate(names)}
+    codes = [UNLABELLED if gone else number[n] for n, gone in zip(flat, absent, strict=True)]
+    return np.array(codes, dtype=np.int16).reshape(shape), names

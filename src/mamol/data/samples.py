@@ -30,11 +30,11 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mamol.data.arrays import read_arrays
-from mamol.data.checked import checked, numbers, text_groups, whole_labels
+from mamol.data.checked import checked, numbers, says_something, text_groups, whole_labels
 from mamol.data.dataset import UNLABELLED, SampleSet, class_names, classes_from
 from mamol.data.faults import Place, find_faults
 from mamol.data.split import TEST, TRAIN, UNUSED
-from mamol.data.texts import decode_texts, encode_texts
+from mamol.data.texts import encode_texts
 from mamol.data.values import is_measured, warn_large
 from mamol.errors import ConfigError, DataError, FileMissing, missing, together
 from mamol.files import atomic, must_exist, sha256_file
@@ -101,14 +101,15 @@ def load_samples(folder: Path) -> SampleSet:
                 f"needs ({len(labels)}, {m.bands}{', ...' if AXES[m.kind] > 2 else ''})."
             )
         measured = is_measured(value)
-        there = np.asarray(measured.all(axis=1))
-        if (said := arrays.get(f"available_{name}")) is not None:
+        there, large = np.asarray(measured.all(axis=1)), np.asarray((~measured & ~np.isnan(value)).any(axis=1))
+        if (raw := arrays.get(f"available_{name}")) is not None:
             where = f"{table}: available_{name}"
-            there &= _shaped(numbers(said, where), there.shape, where).astype(bool)
-        if bool((~measured & ~np.isnan(value)).any()):
+            said = _shaped(numbers(raw, where), there.shape, where).astype(bool)
+            there, large = there & said, large & said
+        if large.any():
             warn_large(name, str(table))
         if m.kind == "text":
-            there &= _says_something(np.where(there[:, None], value, 0), f"{table}: values_{name}")
+            there &= says_something(np.where(there[:, None], value, 0), f"{table}: values_{name}")
         values[name] = np.where(np.expand_dims(there, 1), value, 0).astype(np.float32)
         available[name] = there
         length = value.shape[2] if m.kind == "series" else 1
@@ -126,6 +127,8 @@ def write_samples(dataset: SampleSet, folder: str | Path, overwrite: bool = Fals
     `overwrite` replaces a folder that holds nothing but these two. Raises DataError (`checked`), OutputExists and WriteFailed.
     """
     dataset, folder = checked(dataset), Path(folder)
+    if not dataset.classes:
+        raise DataError(f"'{dataset.name}' has no classes; a sample set on disk names one at least, also without labels.")
     arrays = {f"values_{m}": v for m, v in dataset.samples.values.items()}
     arrays |= {f"available_{m}": a for m, a in dataset.samples.available.items()}
     arrays |= {"labels": dataset.labels, "groups": dataset.groups.astype(str)}
@@ -230,15 +233,6 @@ def _shaped(raw: np.ndarray, shape: tuple[int, ...], where: str) -> np.ndarray:
     if raw.shape != shape:
         raise DataError(f"{where} has shape {raw.shape}; beside the labels and values of this file it must have {shape}.")
     return raw
-
-
-def _says_something(values: np.ndarray, where: str) -> np.ndarray:
-    """Return which texts (n, L) are not empty, bool (n,); raises DataError if one is not UTF-8."""
-    try:
-        decode_texts(values)
-    except DataError as error:
-        raise DataError(f"{where}: {error}") from error
-    return np.asarray(values.any(axis=1))
 
 
 def _official(raw: np.ndarray, shape: tuple[int, ...], where: str) -> np.ndarray:

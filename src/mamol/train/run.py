@@ -12,13 +12,16 @@ import json
 import logging
 import shutil
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
+from pydantic import ValidationError
 
+from mamol.config import Config
 from mamol.data.dataset import class_names
 from mamol.data.split import labels_hash
 from mamol.errors import CheckpointError, ConfigError, OutputExists, UsageError
@@ -200,6 +203,8 @@ def _same_run(prepared: Prepared, out: Path) -> None:
     found = json.loads(path.read_text(encoding="utf-8"))
     if "available" not in found:  # older than today's thinning of the training pixels: the same values had other means
         found.pop("means", None)
+    with suppress(ValidationError):  # keys that came later have the values of before
+        found["config"] = Config.model_validate(found["config"]).model_dump(mode="json")
     differs = [k for k, v in own.items() if k in found and found[k] != v]  # older folders say less of the data
     if differs:
         if "extends" in differs:
