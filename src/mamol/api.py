@@ -68,11 +68,12 @@ def pretrain_backbone(
         raise UsageError("a run is extended by train_model, not by a pretraining; leave extend out.")
     must_not_exist(Path(out), overwrite=None)
     options, data = options or TrainOptions(), _opened(dataset)
+    config = options.resolved()
     if any((a != UNLABELLED).any() for a in label_arrays(data)):
-        prepared = _prepare(data, options)
+        split = make_split(data, options.split, options.seed, config.tokens.window_px)
     else:
-        prepared = prepare(data, unlabelled_split(data, options.seed), options.resolved(), options.seed)
-    training.pretrain_backbone(prepared, Path(out), progress)
+        split = unlabelled_split(data, options.seed)
+    training.pretrain_backbone(prepare(data, split, config, options.seed), Path(out), progress)
     return Path(out)
 
 

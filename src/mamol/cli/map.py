@@ -57,7 +57,8 @@ def map_command(
     Example: mamol map runs/mine my-scene/scene.toml --out no-lidar.tif --without lidar --workers 4
     """
     from mamol import api
-    from mamol.options import DEFAULT, MapOptions
+    from mamol.mapping.layers import DEFAULT
+    from mamol.options import MapOptions
 
     layers = tuple(layer) if layer else DEFAULT
     options = MapOptions(

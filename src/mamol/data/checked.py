@@ -22,7 +22,7 @@ from rasterio.errors import CRSError
 from mamol.data.dataset import UNLABELLED, ClassInfo, Dataset, Georeference, SampleSet, Scene, Tile
 from mamol.data.split import TEST, TRAIN, UNUSED
 from mamol.data.texts import decode_texts
-from mamol.data.values import is_measured, warn_large
+from mamol.data.values import measured_only
 from mamol.errors import DataError, MamolError, ShapeMismatch, UsageError, together
 from mamol.modality import AXES, Batch, Kind, Modality
 
@@ -107,7 +107,7 @@ def _tile(tile: Tile, scene: Scene, faults: list[DataError]) -> Tile:
             given = _values(tile.values[m.name], (m.bands, *shape), f"{where}: '{m.name}'")
             there = _mask(tile.available.get(m.name, np.ones(shape, dtype=bool)), shape, f"{where}: availability of '{m.name}'")
             there = _unmasked(tile.values[m.name], there, 0)
-            values[m.name], available[m.name] = given, _measured(given, there, 0, m.name, where)
+            values[m.name], available[m.name] = given, measured_only(given, there, m.name, where)
     _unknown({**tile.values, **tile.available}, scene.modalities, where, faults)
     labels, official = tile.labels, tile.official
     with _gathered(faults):
@@ -150,7 +150,7 @@ def _samples(dataset: SampleSet, faults: list[DataError]) -> SampleSet:
             given = _values(raw, (count, m.bands, *np.shape(raw)[2:]), f"{where}: '{m.name}'")
             rest = given.shape[:1] + given.shape[2:]
             there = _mask(dataset.samples.available[m.name], rest, f"{where}: availability of '{m.name}'")
-            there = _measured(given, _unmasked(raw, there, 1), 1, m.name, where)
+            there = measured_only(given, _unmasked(raw, there, 1), m.name, where, 1)
             if m.kind == "text":
                 there = there & says_something(np.where(there[:, None], given, 0), f"{where}: '{m.name}'")
             values[m.name], available[m.name] = given, there
@@ -158,9 +158,7 @@ def _samples(dataset: SampleSet, faults: list[DataError]) -> SampleSet:
     _unknown({**dataset.samples.values, **dataset.samples.available}, dataset.modalities, where, faults)
     labels, groups, official = dataset.labels, dataset.groups, dataset.official
     with _gathered(faults):
-        labels = whole_labels(labels, len(dataset.classes), f"{where}: labels")
-        if labels.ndim != 1:
-            raise ShapeMismatch(f"{where}: labels have shape {labels.shape}; they must be one whole number per sample, (n,).")
+        labels = sample_labels(labels, len(dataset.classes), f"{where}: labels")
     with _gathered(faults):
         groups = text_groups(groups, (count,), f"{where}: groups")
     with _gathered(faults):
@@ -205,17 +203,6 @@ def _mask(raw: Any, shape: tuple[int, ...], where: str) -> np.ndarray:
     if mask.dtype != bool and (mask.dtype.kind not in "iuf" or not np.isin(mask, (0, 1)).all()):
         raise DataError(f"{where} is of type {mask.dtype}; it must be True where there is a value, and False elsewhere.")
     return mask.astype(bool, copy=False)
-
-
-def _measured(values: np.ndarray, available: np.ndarray, bands: int, modality: str, where: str) -> np.ndarray:
-    """Return where a modality is available and all of its bands (on axis `bands`) are measured ones."""
-    measured = is_measured(values)
-    if measured.all():
-        return available
-    there = available & measured.all(axis=bands)
-    if (np.expand_dims(available, bands) & ~measured & ~np.isnan(values)).any():
-        warn_large(modality, where)
-    return there
 
 
 def _unmasked(raw: Any, available: np.ndarray, bands: int) -> np.ndarray:
@@ -271,10 +258,22 @@ def whole_labels(raw: Any, classes: int, where: str) -> np.ndarray:
     return labels.astype(np.int16)
 
 
+def sample_labels(raw: Any, classes: int, where: str) -> np.ndarray:
+    """Return the labels of samples as int16 (n,); raises as `whole_labels`, and ShapeMismatch."""
+    if np.ndim(raw) != 1:
+        raise ShapeMismatch(f"{where} have shape {np.shape(raw)}; they must be one whole number per sample, (n,).")
+    return whole_labels(raw, classes, where)
+
+
+def shaped(raw: np.ndarray, shape: tuple[int, ...], where: str) -> np.ndarray:
+    """Return what has one value per label, or another known shape; raises DataError for any other."""
+    if raw.shape != shape:
+        raise DataError(f"{where} has shape {raw.shape}; beside the labels and values it must have {shape}.")
+    return raw
+
+
 def text_groups(raw: Any, shape: tuple[int, ...], where: str) -> np.ndarray:
     """Return the group of each sample as text, (n,); one that has none (null, NaN) is alone in its own."""
-    groups = np.asarray(raw, dtype=None if isinstance(raw, np.ndarray) else object)
-    if groups.shape != shape:
-        raise DataError(f"{where} has shape {groups.shape}; beside the labels and values it must have {shape}.")
+    groups = shaped(np.asarray(raw, dtype=None if isinstance(raw, np.ndarray) else object), shape, where)
     given = zip(groups, pd.isna(groups), strict=True)
     return np.array([f"(no group) {i}" if absent else str(group) for i, (group, absent) in enumerate(given)], dtype=str)

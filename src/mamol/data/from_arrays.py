@@ -42,8 +42,9 @@ def samples_from_arrays(
     published split, 0 none, 1 train, 3 test. Raises DataError, and UsageError for what cannot be meant.
     """
     _by_name(values)
-    arrays = {m: _as_array(v, m) for m, v in values.items()}
-    modalities = tuple(_modality(m, a, _texts(values[m]) is not None) for m, a in arrays.items())
+    texts = {m: t for m, v in values.items() if (t := _texts(v)) is not None}
+    arrays = {m: _encoded(texts[m]) if m in texts else _as_array(v, m) for m, v in values.items()}
+    modalities = tuple(_modality(m, a, m in texts) for m, a in arrays.items())
     count = len(next(iter(arrays.values())))
     numbers, names = _labels(labels, (count,), classes)
     there = {m.name: _there(available, m.name, arrays[m.name], 1) for m in modalities}
@@ -89,13 +90,16 @@ def _by_name(values: Any) -> None:
 
 
 def _as_array(values: Any, name: str) -> np.ndarray:
-    """Return values as an array, a masked one as it is; of texts, their bytes, as long as the longest."""
-    if (texts := _texts(values)) is not None:
-        return encode_texts(texts, max(1, *(len(text.encode("utf-8", "replace")) for text in texts)))
+    """Return values as an array, a masked one as it is."""
     try:
         return np.asanyarray(values)
     except ValueError as error:  # lists of unequal length
         raise DataError(f"'{name}' is no array of numbers ({error}); pad what is short with NaN.") from error
+
+
+def _encoded(texts: Sequence[str]) -> np.ndarray:
+    """Return the bytes of texts, as many columns as the longest has."""
+    return encode_texts(texts, max(1, *(len(text.encode("utf-8", "replace")) for text in texts)))
 
 
 def _texts(values: Any) -> list[str] | None:

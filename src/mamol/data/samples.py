@@ -30,12 +30,12 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mamol.data.arrays import read_arrays
-from mamol.data.checked import checked, numbers, says_something, text_groups, whole_labels
+from mamol.data.checked import checked, numbers, sample_labels, says_something, shaped, text_groups
 from mamol.data.dataset import UNLABELLED, SampleSet, class_names, classes_from
 from mamol.data.faults import Place, find_faults
 from mamol.data.split import TEST, TRAIN, UNUSED
 from mamol.data.texts import encode_texts
-from mamol.data.values import is_measured, warn_large
+from mamol.data.values import measured_only
 from mamol.errors import ConfigError, DataError, FileMissing, missing, together
 from mamol.files import atomic, must_exist, sha256_file
 from mamol.modality import AXES, Batch, Modality
@@ -100,16 +100,13 @@ def load_samples(folder: Path) -> SampleSet:
                 f"{table}: values_{name} has shape {value.shape}; a {m.kind} of {m.bands} bands for {len(labels)} labels "
                 f"needs ({len(labels)}, {m.bands}{', ...' if AXES[m.kind] > 2 else ''})."
             )
-        measured = is_measured(value)
-        there, large = np.asarray(measured.all(axis=1)), np.asarray((~measured & ~np.isnan(value)).any(axis=1))
-        if (raw := arrays.get(f"available_{name}")) is not None:
+        there = np.ones(value.shape[:1] + value.shape[2:], dtype=bool)
+        if (said := arrays.get(f"available_{name}")) is not None:
             where = f"{table}: available_{name}"
-            said = _shaped(numbers(raw, where), there.shape, where).astype(bool)
-            there, large = there & said, large & said
-        if large.any():
-            warn_large(name, str(table))
+            there = shaped(numbers(said, where), there.shape, where).astype(bool)
+        there = measured_only(value, there, name, str(table), 1)
         if m.kind == "text":
-            there &= says_something(np.where(there[:, None], value, 0), f"{table}: values_{name}")
+            there = there & says_something(np.where(there[:, None], value, 0), f"{table}: values_{name}")
         values[name] = np.where(np.expand_dims(there, 1), value, 0).astype(np.float32)
         available[name] = there
         length = value.shape[2] if m.kind == "series" else 1
@@ -229,15 +226,9 @@ def _encoded(column: pd.Series, length: int, where: str) -> np.ndarray:
         raise DataError(f"{where}: {error}") from error
 
 
-def _shaped(raw: np.ndarray, shape: tuple[int, ...], where: str) -> np.ndarray:
-    if raw.shape != shape:
-        raise DataError(f"{where} has shape {raw.shape}; beside the labels and values of this file it must have {shape}.")
-    return raw
-
-
 def _official(raw: np.ndarray, shape: tuple[int, ...], where: str) -> np.ndarray:
     """Return the roles, int8 (n,), that the published split gives."""
-    parts = _shaped(numbers(raw, where), shape, where)
+    parts = shaped(numbers(raw, where), shape, where)
     if strange := sorted(set(parts.tolist()) - {0, 1, 2}):
         raise DataError(f"{where} must hold 0 (none), 1 (train) or 2 (test); got {strange[0]:g}.")
     return np.asarray(ROLES[parts.astype(int)])
@@ -251,6 +242,4 @@ def _quoted(value: str | tuple[str, ...]) -> str:
 def _labels(raw: np.ndarray, spec: SamplesSpec, path: Path) -> np.ndarray:
     if raw.shape == (0,):
         raise DataError(f"{path} holds no samples; a set has one at least.")
-    if raw.ndim != 1:
-        raise DataError(f"{path}: labels have shape {raw.shape}; they must be one whole number per sample, (n,).")
-    return whole_labels(raw, len(spec.classes), f"{path}: labels")
+    return sample_labels(raw, len(spec.classes), f"{path}: labels")

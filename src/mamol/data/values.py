@@ -26,14 +26,17 @@ def is_measured(values: np.ndarray) -> np.ndarray:
     return (values > -LARGEST) & (values < LARGEST)  # neither is true of NaN
 
 
-def measured_only(values: np.ndarray, available: np.ndarray, modality: str, where: str) -> np.ndarray:
-    """Return `available` (h, w) without the pixels at which a value of (C, h, w) is no measured one; warn of large ones."""
+def measured_only(values: np.ndarray, available: np.ndarray, modality: str, where: str, bands: int = 0) -> np.ndarray:
+    """Return `available` without the places at which a value is no measured one, in any band; warn of large ones.
+
+    `bands` is the axis of the bands in `values`, which `available` lacks: 0 of a tile (C, h, w), 1 of samples (n, C, ...).
+    """
     measured = is_measured(values)
     if measured.all():
         return available
-    if bool((available & (~measured & ~np.isnan(values)).any(0)).any()):
+    if bool((available & (~measured & ~np.isnan(values)).any(axis=bands)).any()):
         warn_large(modality, where)
-    return available & measured.all(0)
+    return available & measured.all(axis=bands)
 
 
 @lru_cache(maxsize=1024)

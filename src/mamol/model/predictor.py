@@ -112,7 +112,7 @@ class MamolPredictor:
                     )
                 if given.shape[1] != known.bands:
                     raise ShapeMismatch(f"'{known.name}' has {given.shape[1]} bands; the model was trained on {known.bands}.")
-                if known.kind == "series" and given.shape[2] != known.length > 1:  # 1: sets in memory may not have said it
+                if known.kind == "series" and given.shape[2] != known.length > 1:  # 1: an older run from memory did not say it
                     raise ShapeMismatch(
                         f"'{known.name}' has {given.shape[2]} time steps; the model was trained on {known.length}. Steps that "
                         "are missing belong into the series as NaN."
