@@ -23,7 +23,7 @@ from mamol.data.split import TEST, UNUSED, Split, make_split, split_again, unlab
 from mamol.errors import UsageError, no_text, unknown
 from mamol.evaluate.activation import expert_activation
 from mamol.evaluate.score import score
-from mamol.files import must_not_exist, sha256_file
+from mamol.files import sha256_file
 from mamol.mapping.classify import check_table, classify, write_table
 from mamol.mapping.paths import MapPaths
 from mamol.mapping.predict import BLOCK_PX, MapRequest
@@ -31,8 +31,10 @@ from mamol.mapping.tiles import map_tiles, touched_tiles
 from mamol.model.checkpoint import RunDocument, load_run, read_run
 from mamol.model.predictor import MamolPredictor
 from mamol.options import MapOptions, TrainOptions
+from mamol.train import backbones
 from mamol.train import run as training
 from mamol.train.extend import prepare_extension
+from mamol.train.folder import must_be_free
 from mamol.train.prepare import Prepared, prepare
 
 Progress = Callable[[str, int, int, str], None]
@@ -64,16 +66,16 @@ def pretrain_backbone(
     Where there are labels, it stays out of the test part of their split; without any, all of the data are used. Raises as
     `train_model`.
     """
-    if options is not None and options.extend is not None:
+    options = options or TrainOptions()
+    if options.extend is not None:
         raise UsageError("a run is extended by train_model, not by a pretraining; leave extend out.")
-    must_not_exist(Path(out), overwrite=None)
-    options, data = options or TrainOptions(), _opened(dataset)
-    config = options.resolved()
+    must_be_free(Path(out), backbones.LAST, backbones.WHAT, options.resume)  # before the data are read
+    data, config = _opened(dataset), options.resolved()
     if any((a != UNLABELLED).any() for a in label_arrays(data)):
         split = make_split(data, options.split, options.seed, config.tokens.window_px)
     else:
         split = unlabelled_split(data, options.seed)
-    training.pretrain_backbone(prepare(data, split, config, options.seed), Path(out), progress)
+    backbones.pretrain_backbone(prepare(data, split, config, options.seed), Path(out), options.resume, progress)
     return Path(out)
 
 

@@ -10,8 +10,8 @@ from made import TINY, made_samples, made_scene, tiny_config
 from mamol.configs import build_config
 from mamol.data.split import TRAIN, VAL, make_split
 from mamol.errors import ConfigError, DataError
+from mamol.train.backbones import pretrain_backbone
 from mamol.train.prepare import prepare
-from mamol.train.run import pretrain_backbone
 
 
 def test_one_class_in_train_is_refused() -> None:

@@ -17,9 +17,10 @@ from mamol.data.split import TEST, Split, make_split
 from mamol.errors import ConfigError, OutputExists
 from mamol.model.backbone import fingerprint
 from mamol.model.checkpoint import load_run
+from mamol.train.backbones import pretrain_backbone
 from mamol.train.prepare import prepare
 from mamol.train.pretrain import pretrain
-from mamol.train.run import pretrain_backbone, train
+from mamol.train.run import train
 
 
 def backbone_of(dataset: Dataset, split: Split, steps: int = 4) -> str:

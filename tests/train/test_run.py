@@ -22,8 +22,9 @@ from mamol.data.split import TEST, UNUSED, VAL, make_split
 from mamol.errors import CheckpointError, ConfigError, DataError, OutputExists
 from mamol.modality import Batch
 from mamol.model.checkpoint import load_run, read_run
+from mamol.train.backbones import pretrain_backbone
 from mamol.train.prepare import Prepared, prepare
-from mamol.train.run import pretrain_backbone, train
+from mamol.train.run import train
 
 
 def prepared(**sections: dict[str, object]) -> Prepared:
@@ -68,6 +69,25 @@ def test_stopped_and_resumed_run_is_the_same_run(tmp_path: Path) -> None:
     train(prepared(), tmp_path / "b")
     for name in ("adapters.safetensors", "backbone/weights.safetensors", "log.jsonl"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_a_run_that_was_stopped_while_pretraining_is_the_same_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mamol.train.pretrain.SAVE_EVERY", 2)
+    done: list[int] = []
+
+    def stop(what: str, step: int, total: int, note: str) -> None:
+        done.append(step)
+        if step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(prepared(pretrain={"steps": 5}), tmp_path / "a", progress=stop)
+    train(prepared(pretrain={"steps": 5}), tmp_path / "a", True, lambda what, step, *_: done.append(step))
+    assert done[:6] == [1, 2, 3, 3, 4, 5]  # the third step was not saved; the first two were
+    train(prepared(pretrain={"steps": 5}), tmp_path / "b")
+    for name in ("adapters.safetensors", "backbone/weights.safetensors"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    assert sorted(p.name for p in (tmp_path / "a" / "backbone").iterdir()) == ["backbone.json", "weights.safetensors"]
 
 
 def test_a_run_is_not_resumed_on_another_backbone(tmp_path: Path) -> None:

@@ -55,6 +55,7 @@ def pretrain(
     settings: Set = None,
     split: SplitKind = "block",
     seed: Seed = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a pretraining that was stopped.")] = False,
 ) -> None:
     """Pretrain a backbone without labels, outside the test area; train on it with --set backbone.path=BACKBONE.
 
@@ -63,6 +64,7 @@ def pretrain(
     from mamol import api
     from mamol.options import TrainOptions
 
+    options = TrainOptions(config, tuple(settings or ()), split, seed, resume)
     with bars() as progress:
-        path = api.pretrain_backbone(dataset, out_folder, TrainOptions(config, tuple(settings or ()), split, seed), progress)
+        path = api.pretrain_backbone(dataset, out_folder, options, progress)
     written([path])

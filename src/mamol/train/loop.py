@@ -20,18 +20,15 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mamol.config import TrainConfig
-from mamol.errors import CheckpointError
-from mamol.files import atomic
 from mamol.model.build import AnyClassifier
 from mamol.model.classifier import Classifier
 from mamol.seed import seed_torch
 from mamol.train.feed import Draw, Feed
 from mamol.train.losses import batch_loss
+from mamol.train.state import reading_state, write_state
 from mamol.train.validate import Validation
 
 log = logging.getLogger(__name__)
@@ -76,15 +73,11 @@ class Trainer:
             state = self.optimizer.state.get(p, {})
             tensors |= {f"optimizer.{key}.{name}": torch.as_tensor(v) for key, v in state.items()}
         about = {"step": str(self.step), "history": json.dumps(vars(self.history))}
-        with atomic(path) as partial:
-            save_file({k: t.detach().cpu().clone().contiguous() for k, t in tensors.items()}, partial, about)
+        write_state(path, tensors, about)
 
     def load(self, path: Path) -> None:
         """Go back to a saved state; raises CheckpointError if it is broken or of another model."""
-        try:
-            with safe_open(path, framework="pt") as file:
-                about = file.metadata() or {}
-                tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (no dict)
+        with reading_state(path) as (tensors, about):
             self.history = History(**json.loads(about["history"]))
             self.step = int(about["step"])
             for name, p in self.trainable().items():
@@ -94,8 +87,6 @@ class Trainer:
                     self.optimizer.state[p] = {k: tensors[f"optimizer.{k}.{name}"].clone() for k in keys}
             self.mean = {n: tensors[f"mean.{n}"].to(t.device) for n, t in self.mean.items()}
             self.best = {n: tensors[f"best.{n}"].to(t.device) for n, t in self.best.items()}
-        except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
-            raise CheckpointError(f"{path} cannot be resumed from ({error}); delete it to start afresh.") from error
 
 
 def schedule(step: int, steps: int, warmup: float = 0.1, decay: str = "cosine") -> float:

@@ -10,6 +10,9 @@ Source: METHOD.md section 3, "Backbones" (a); masking whole modalities as in Mul
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 
@@ -19,6 +22,10 @@ from mamol.model.tokens import Tokens, whole_cells
 from mamol.seed import generator, seed_torch
 from mamol.train.feed import Draw, Feed
 from mamol.train.loop import Progress, schedule, silent
+from mamol.train.state import reading_state, write_state
+
+SAVE_EVERY = 100
+"""Steps after which a pretraining saves its state."""
 
 
 class Decoder(nn.Module):
@@ -33,8 +40,14 @@ class Decoder(nn.Module):
         self.out = nn.ModuleDict({m: nn.Linear(width, n) for m, n in sizes.items()})
 
 
-def pretrain(model: Classifier, feed: Feed, config: Config, progress: Progress = silent) -> list[float]:
-    """Train tokenizers and backbone in place; return the loss every 50 steps. The same seed gives the same bits."""
+def pretrain(
+    model: Classifier, feed: Feed, config: Config, state: Path | None = None, progress: Progress = silent
+) -> list[float]:
+    """Train tokenizers and backbone in place; return the loss every 50 steps. The same seed gives the same bits.
+
+    `state` is where to save and, if the file is there, to go on from, to the same bits; None keeps nothing. Raises
+    CheckpointError.
+    """
     seed_torch(feed.seed, "pretrain")
     device = next(model.parameters()).device
     decoder = Decoder(model).to(device)
@@ -43,8 +56,9 @@ def pretrain(model: Classifier, feed: Feed, config: Config, progress: Progress =
         p.requires_grad_(True)
     optimizer = torch.optim.AdamW(weights, lr=config.pretrain.lr, betas=(0.9, 0.98), weight_decay=0.05)
     losses: list[float] = []
+    first = _load(state, weights, optimizer, losses) if state is not None and state.exists() else 0
     model.train()
-    for step in range(config.pretrain.steps):
+    for step in range(first, config.pretrain.steps):
         draw = feed.draw(step, config.pretrain.batch, labelled=False).to(device)
         for group in optimizer.param_groups:
             group["lr"] = config.pretrain.lr * schedule(step, config.pretrain.steps)
@@ -55,8 +69,39 @@ def pretrain(model: Classifier, feed: Feed, config: Config, progress: Progress =
         optimizer.step()
         if step % 50 == 0 or step == config.pretrain.steps - 1:
             losses.append(float(loss.detach()))
+        if state is not None and (step + 1) % SAVE_EVERY == 0:
+            _save(state, weights, optimizer, losses, step + 1)
         progress("pretrain", step + 1, config.pretrain.steps, f"loss {losses[-1]:.3f}")
     return losses
+
+
+def _save(path: Path, weights: list[nn.Parameter], optimizer: torch.optim.Optimizer, losses: list[float], step: int) -> None:
+    """Write weights, optimizer and torch's random state, from which dropout draws."""
+    tensors = {f"weight.{i}": p for i, p in enumerate(weights)} | {"random.cpu": torch.get_rng_state()}
+    if weights[0].is_cuda:
+        tensors["random.cuda"] = torch.cuda.get_rng_state(weights[0].device)
+    for i, kept in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{i}.{k}": torch.as_tensor(v) for k, v in kept.items()}
+    write_state(path, tensors, {"step": str(step), "losses": json.dumps(losses)})
+
+
+def _load(path: Path, weights: list[nn.Parameter], optimizer: torch.optim.Optimizer, losses: list[float]) -> int:
+    """Go back to a saved state; return the steps that it has done."""
+    with reading_state(path) as (tensors, about):
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            kind, _, rest = name.partition(".")
+            if kind == "weight":
+                weights[int(rest)].data.copy_(value)
+            elif kind == "optimizer":
+                i, _, key = rest.partition(".")
+                state.setdefault(int(i), {})[key] = value
+        optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+        torch.set_rng_state(tensors["random.cpu"])
+        if "random.cuda" in tensors and weights[0].is_cuda:
+            torch.cuda.set_rng_state(tensors["random.cuda"], weights[0].device)
+        losses.extend(json.loads(about["losses"]))
+        return int(about["step"])
 
 
 def masked_loss(model: Classifier, decoder: Decoder, draw: Draw, step: int, seed: int) -> Tensor:
