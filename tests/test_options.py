@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mamol.api import evaluate_run
+from mamol.api import evaluate_run, map_scene, pretrain_backbone, train_model
 from mamol.errors import UsageError
 from mamol.options import MapOptions, TrainOptions
 
@@ -29,3 +29,11 @@ def test_overrides_and_baselines_are_lists() -> None:
         TrainOptions(overrides="train.steps=3")
     with pytest.raises(UsageError, match="baselines is a list of texts"):
         evaluate_run("nowhere", baselines="forest")
+
+
+def test_options_are_of_their_class() -> None:
+    for call in (train_model, pretrain_backbone):
+        with pytest.raises(UsageError, match=r"options is a mamol\.TrainOptions\(\.\.\.\) .*; got \{'seed': 1\}"):
+            call("nowhere", "out", {"seed": 1})  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"options is a mamol\.MapOptions"):
+        map_scene("nowhere", "nowhere", "map.tif", TrainOptions())  # type: ignore[arg-type]

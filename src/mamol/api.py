@@ -30,7 +30,7 @@ from mamol.mapping.predict import BLOCK_PX, MapRequest
 from mamol.mapping.tiles import map_tiles, touched_tiles
 from mamol.model.checkpoint import RunDocument, load_run, read_run
 from mamol.model.predictor import MamolPredictor
-from mamol.options import MapOptions, TrainOptions
+from mamol.options import MapOptions, TrainOptions, given_or_default
 from mamol.train import backbones
 from mamol.train import run as training
 from mamol.train.extend import prepare_extension
@@ -54,7 +54,7 @@ def train_model(
     `dataset` is a catalogue name, a path (scene.toml, a sample set's folder) or a Scene or SampleSet in memory. Raises
     MamolError: OutputExists for a folder in use, DataError for labels that cannot be trained on, ConfigError.
     """
-    options = options or TrainOptions()
+    options = given_or_default(options, TrainOptions)
     return training.train(_prepare(dataset, options), Path(out), options.resume, progress)
 
 
@@ -66,7 +66,7 @@ def pretrain_backbone(
     Where there are labels, it stays out of the test part of their split; without any, all of the data are used. Raises as
     `train_model`.
     """
-    options = options or TrainOptions()
+    options = given_or_default(options, TrainOptions)
     if options.extend is not None:
         raise UsageError("a run is extended by train_model, not by a pretraining; leave extend out.")
     must_be_free(Path(out), backbones.LAST, backbones.WHAT, options.resume)  # before the data are read
@@ -178,7 +178,7 @@ def map_scene(
     Raises MamolError: UnknownName, AllModalitiesMissing if no tile has anything to map, ShapeMismatch for other bands,
     OutputExists, UsageError for files that two maps would share, GridMismatch for an area beside the scene.
     """
-    options, document, predictor = options or MapOptions(), read_run(Path(run)), load_run(run)
+    options, document, predictor = given_or_default(options, MapOptions), read_run(Path(run)), load_run(run)
     reader = open_reader(dataset, predictor.modalities)
     predictor.must_know(scene=True)
     for name in options.tiles:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -84,3 +85,15 @@ class MapOptions:
         if self.scheduler is not None:
             return cluster(self.scheduler)
         return here if self.workers == 1 else processes(self.workers)
+
+
+_Options = TypeVar("_Options", TrainOptions, MapOptions)
+
+
+def given_or_default(given: _Options | None, kind: type[_Options]) -> _Options:
+    """Return what a caller asked for, the defaults for None; raises UsageError for anything else, such as a dict."""
+    if given is None:
+        return kind()
+    if not isinstance(given, kind):
+        raise UsageError(f"options is a mamol.{kind.__name__}(...) with names for its settings; got {given!r}.")
+    return given

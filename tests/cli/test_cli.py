@@ -359,7 +359,7 @@ def test_a_map_that_is_stopped_ends_clean(home: Path, tmp_path: Path, number: si
 def test_pretrain_then_train_on_it(home: Path, tmp_path: Path, mamol: Mamol, refused: Callable[..., None]) -> None:
     done = mamol("pretrain", home / "scene", "--out", tmp_path / "backbone", *TINY_SETTINGS)
     assert done.code == 0, done.err
-    refused(2, "holds a finished backbone; choose another folder", "pretrain", home / "scene", "--out", tmp_path / "backbone", *TINY_SETTINGS)
+    refused(2, "holds a finished backbone", "pretrain", home / "scene", "--out", tmp_path / "backbone", *TINY_SETTINGS)
     done = mamol(
         "train", home / "scene", "--out", tmp_path / "run", *TINY_SETTINGS, "--set", f"backbone.path={tmp_path / 'backbone'}"
     )
