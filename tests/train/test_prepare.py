@@ -35,6 +35,17 @@ def test_a_given_backbone_fixes_its_settings_and_another_one_asked_for_is_refuse
         prepare(dataset, split, build_config({"backbone": {"path": str(given)}, "data": {"compress": 40}}), 0)
 
 
+def test_a_backbone_of_another_split_is_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    dataset, given = made_samples(), tmp_path / "backbone"
+    splits = [make_split(dataset, "block", seed, 8) for seed in (0, 1)]
+    pretrain_backbone(prepare(dataset, splits[0], tiny_config(), 0), given)
+    config = build_config({"backbone": {"path": str(given)}})
+    prepare(dataset, splits[0], config, 1)  # another seed of the weights is no other split
+    assert "another split" not in caplog.text
+    prepare(dataset, splits[1], config, 1)
+    assert f"pretrained on '{dataset.name}' with another split (block, seed 0): it may have seen" in caplog.text
+
+
 def test_a_class_that_the_split_takes_from_training_is_named(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     scene = made_scene()

@@ -62,6 +62,7 @@ def prepare(dataset: Dataset, split: Split, config: Config, seed: int, source: s
     given = read_backbone(Path(config.backbone.path))[0] if config.backbone.path else None
     if given is not None:
         config = _match(config, given, dataset)
+        _warn_of_other_split(given, split, dataset)
         normalizer = Normalizer.from_json(given.normalizer)
     else:
         normalizer = Normalizer.fit(dataset, split, config.data)
@@ -92,6 +93,17 @@ def check_trainable(dataset: Dataset, split: Split) -> None:
                 level, "the %s split (seed %d) leaves no label to %s %s of '%s' on; more labels, other tiles or another seed may "
                 "help", split.kind, split.seed, what, some(absent, SHOWN), dataset.name,
             )  # fmt: skip
+
+
+def _warn_of_other_split(given: BackboneDocument, split: Split, dataset: Dataset) -> None:
+    """Log that a backbone was pretrained outside the test part of another split than this one of the same data."""
+    made = given.pretraining
+    if made.get("steps") and made.get("dataset") == dataset.name and made.get("split_hash") != split.hash():
+        log.warning(
+            "the backbone was pretrained on '%s' with another split (%s, seed %s): it may have seen, without labels, places that "
+            "are tested on with this one (%s, seed %d); for honest scores pretrain one with the same split, seed and labels",
+            dataset.name, made.get("split"), made.get("seed"), split.kind, split.seed,
+        )  # fmt: skip
 
 
 def _match(config: Config, given: BackboneDocument, dataset: Dataset) -> Config:
