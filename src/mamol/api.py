@@ -35,7 +35,7 @@ from mamol.train import backbones
 from mamol.train import run as training
 from mamol.train.extend import prepare_extension
 from mamol.train.folder import must_be_free
-from mamol.train.prepare import Prepared, prepare
+from mamol.train.prepare import Prepared, on_backbone, prepare
 
 Progress = Callable[[str, int, int, str], None]
 """Called as progress(what, done, total, note)."""
@@ -63,14 +63,15 @@ def pretrain_backbone(
 ) -> Path:
     """Pretrain a backbone without labels and write its folder; use it with backbone.path.
 
-    Where there are labels, it stays out of the test part of their split; without any, all of the data are used. Raises as
-    `train_model`.
+    Where there are labels, it stays out of the test part of their split; without any, all of the data are used. With
+    backbone.path it goes on from the weights of another one. Raises as `train_model`.
     """
     options = given_or_default(options, TrainOptions)
     if options.extend is not None:
         raise UsageError("a run is extended by train_model, not by a pretraining; leave extend out.")
     must_be_free(Path(out), backbones.LAST, backbones.WHAT, options.resume)  # before the data are read
-    data, config = _opened(dataset), options.resolved()
+    data = _opened(dataset)
+    config = on_backbone(options.resolved(), data)
     if any((a != UNLABELLED).any() for a in label_arrays(data)):
         split = make_split(data, options.split, options.seed, config.tokens.window_px)
     else:
@@ -82,7 +83,8 @@ def pretrain_backbone(
 def _prepare(dataset: Dataset | str | Path, options: TrainOptions) -> Prepared:
     source = _source(dataset)
     if options.extend is None:
-        config, data = options.resolved(), _opened(dataset)
+        data = _opened(dataset)
+        config = on_backbone(options.resolved(), data)
         split = make_split(data, options.split, options.seed, config.tokens.window_px)
         return prepare(data, split, config, options.seed, source)
     if options.config is not None:

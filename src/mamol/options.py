@@ -42,7 +42,7 @@ class TrainOptions:
     def resolved(self) -> Config:
         """Return the whole configuration; raises ConfigError, UnknownName and FileMissing."""
         if isinstance(self.config, Config):
-            return load_config(None, self.overrides, self.config.model_dump(mode="json"))
+            return load_config(None, self.overrides, self.config.model_dump(mode="json", exclude_unset=True))
         return load_config(self.config, self.overrides)
 
 

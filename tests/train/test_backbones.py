@@ -52,13 +52,21 @@ def test_a_stopped_pretraining_is_gone_on_with_only_by_the_same(stopped: Path) -
         mamol.pretrain_backbone(made_samples(), stopped, asked(resume=True))
 
 
-def test_a_folder_with_something_else_in_it_keeps_it(stopped: Path) -> None:
+def test_what_else_lies_in_the_folder_stays(stopped: Path) -> None:
     (stopped / "notes.txt").write_text("mine")
-    steps: list[int] = []
-    with pytest.raises(OutputExists, match=r"notes\.txt, which would be lost"):
-        mamol.pretrain_backbone(made_samples(), stopped, asked(resume=True), lambda what, step, *_: steps.append(step))
-    assert not steps
+    left = stopped / f".{Path(STATE).stem}.1a2b3c4d.partial.safetensors"  # of a kill while the state was written
+    left.touch()
+    mamol.pretrain_backbone(made_samples(), stopped, asked(resume=True))
     assert (stopped / "notes.txt").read_text() == "mine"
+    assert not left.exists()
+
+
+def test_it_goes_on_from_a_given_backbone(tmp_path: Path) -> None:
+    first = mamol.pretrain_backbone(made_samples(), tmp_path / "first", asked())
+    same = mamol.TrainOptions(tiny_config(pretrain={"steps": 0}, backbone={"path": str(first)}))
+    again = mamol.pretrain_backbone(made_samples(), tmp_path / "again", same)
+    assert (again / "weights.safetensors").read_bytes() == (first / "weights.safetensors").read_bytes()
+    assert read_backbone(again)[0].pretraining["after"] == read_backbone(first)[0].pretraining
 
 
 def test_a_finished_backbone_is_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -140,6 +140,24 @@ def test_a_finished_run_is_kept_only_for_the_same_question(
         train(asked(), run, resume=True)
 
 
+def test_a_run_of_before_the_scale_keeps_its_own(tmp_path: Path) -> None:
+    """Before experts.scale was a setting experts had alpha / r, which is scale 0; today's default is another."""
+    train(prepared(experts={"scale": 0.0}), tmp_path / "run")
+    document = json.loads((tmp_path / "run" / "run.json").read_text())
+    del document["config"]["experts"]["scale"]
+    (tmp_path / "run" / "run.json").write_text(json.dumps(document))
+    train(prepared(experts={"scale": 0.0}), tmp_path / "run", resume=True)
+    with pytest.raises(ConfigError, match=r"experts\.scale: 0\.0 then, 4\.0 now"):
+        train(prepared(), tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "{", '{"config": 1}'])
+def test_another_tools_run_json_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(CheckpointError, match=r"run\.json (cannot be read|does not say what was started)"):
+        train(prepared(), tmp_path, resume=True)
+
+
 def test_the_log_can_be_plotted(scene_run: Trained) -> None:
     rows = [json.loads(line) for line in (scene_run.run / "log.jsonl").read_text().splitlines()]
     assert [r["step"] for r in rows] == [3, 6]

@@ -218,7 +218,7 @@ def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
-def _with_scale(tree: Any) -> Any:
+def with_scale(tree: Any) -> Any:
     """Give a document of before `experts.scale` was a setting what its experts had: alpha / r."""
     experts = tree.get("config", {}).get("experts") if isinstance(tree, dict) and isinstance(tree.get("config"), dict) else None
     if isinstance(experts, dict):
@@ -237,7 +237,7 @@ def _document(path: Path, kind: type[D]) -> D:
         tree = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(tree, dict) and tree.get("format") != FORMAT:
             raise CheckpointError(f"{path} has format {tree.get('format')!r}; this version reads format {FORMAT}.")
-        return kind.model_validate(_with_scale(tree))
+        return kind.model_validate(with_scale(tree))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path} is not valid JSON ({error}); it may be truncated.") from error
     except ValidationError as error:

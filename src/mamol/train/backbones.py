@@ -1,7 +1,7 @@
 """The backbone folder of a run, or one of its own: a copy of a given one, or one that is pretrained here.
 
 FOLDER/pretraining.safetensors   the resumable state while pretraining, gone when it is done
-FOLDER/backbone.json             comes with the weights, at the end: a folder with it is complete
+FOLDER/backbone.json             written last: a folder with it is complete
 """
 
 from __future__ import annotations
@@ -14,22 +14,20 @@ import torch
 from accelerate import PartialState
 
 from mamol.errors import UsageError
-from mamol.files import atomic, must_not_exist
+from mamol.files import atomic
 from mamol.model.checkpoint import load_backbone, read_backbone, save_backbone
 from mamol.model.classifier import Classifier
-from mamol.train.folder import STARTED, finished, must_be_free, same_run
+from mamol.train.folder import finished, must_be_free, same_run
 from mamol.train.loop import Progress, silent
 from mamol.train.prepare import Prepared
 from mamol.train.pretrain import pretrain
 
 STATE = "pretraining.safetensors"
 LAST, WHAT = "backbone.json", "backbone"
-OURS = (STATE, STARTED)
-"""What a folder may hold that is filled."""
 
 
 def pretrain_backbone(prepared: Prepared, out: Path, resume: bool = False, progress: Progress = silent) -> None:
-    """Pretrain without labels and write a backbone folder.
+    """Pretrain without labels and write a backbone folder, from a random start or from the weights of backbone.path.
 
     `resume` goes on where a killed pretraining stopped, to the same bits; a finished one is kept as it is, and that is logged.
     Raises UsageError for a backbone that is pretrained already, OutputExists if the folder is in use, and ConfigError if what
@@ -38,7 +36,6 @@ def pretrain_backbone(prepared: Prepared, out: Path, resume: bool = False, progr
     _classifier(prepared)
     must_be_free(out, LAST, WHAT, resume)
     if not finished(prepared, out, LAST, WHAT):
-        must_not_exist(out, True, OURS)  # before anything is trained
         same_run(prepared, out)
         prepared.model.to(PartialState(cpu=not torch.cuda.is_available()).device)
         _pretrain(prepared, out, progress)
@@ -77,8 +74,10 @@ def take_backbone(prepared: Prepared, folder: Path) -> tuple[str, dict[str, obje
 
 
 def _pretrain(prepared: Prepared, folder: Path, progress: Progress) -> None:
-    """Pretrain, from the folder's state on if it has one, and fill the folder in place of that state."""
-    model, started = _classifier(prepared), time.monotonic()
+    """Pretrain, from the folder's state on if it has one, and put the backbone in its place."""
+    model, started, before = _classifier(prepared), time.monotonic(), {}
+    if prepared.config.backbone.path:
+        before = {"after": load_backbone(model, Path(prepared.config.backbone.path), with_tokenizers=True).pretraining}
     losses = pretrain(model, prepared.feed, prepared.config, folder / STATE, progress)
     record = {
         "dataset": prepared.dataset.name,
@@ -89,11 +88,10 @@ def _pretrain(prepared: Prepared, folder: Path, progress: Progress) -> None:
         "losses": losses,
         "seconds": round(time.monotonic() - started, 1),
     }
-    with atomic(folder, ours=OURS) as partial:
-        partial.mkdir(parents=True)
-        if (folder / STARTED).exists():
-            shutil.copyfile(folder / STARTED, partial / STARTED)
-        save_backbone(partial, model, prepared.normalizer, record)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_backbone(folder, model, prepared.normalizer, record | before)
+    for left in (folder / STATE, *folder.glob(f".{Path(STATE).stem}.*")):  # those of a kill while it was written, too
+        left.unlink(missing_ok=True)
 
 
 def _classifier(prepared: Prepared) -> Classifier:

@@ -21,6 +21,7 @@ from mamol.data.dataset import class_names
 from mamol.data.split import labels_hash
 from mamol.errors import CheckpointError, ConfigError, OutputExists
 from mamol.files import write_json
+from mamol.model.checkpoint import with_scale
 from mamol.train.prepare import Prepared
 
 log = logging.getLogger(__name__)
@@ -74,11 +75,11 @@ def same_run(prepared: Prepared, out: Path) -> None:
     if not path.exists():
         write_json(path, own)
         return
-    found = json.loads(path.read_text(encoding="utf-8"))
+    found = _started(path)
     if "available" not in found:  # older than today's thinning of the training pixels: the same values had other means
         found.pop("means", None)
     with suppress(ValidationError):  # keys that came later have the values of before
-        found["config"] = Config.model_validate(found["config"]).model_dump(mode="json")
+        found["config"] = Config.model_validate(with_scale(found)["config"]).model_dump(mode="json")
     differs = [k for k, v in own.items() if k in found and found[k] != v]  # older folders say less of the data
     if differs:
         if "extends" in differs:
@@ -92,6 +93,19 @@ def same_run(prepared: Prepared, out: Path) -> None:
         causes = [k for k in differs if k not in follow] or differs
         what = ", ".join(said.get(k, k) for k in causes)
         raise ConfigError(f"{out} was started with another {what}; give the same to resume it, or choose another folder.")
+
+
+def _started(path: Path) -> dict[str, Any]:
+    """Read what a folder was started with; raises CheckpointError if the file is none of ours."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read ({error}), so nothing tells what was started; take another folder."
+        ) from error
+    if not isinstance(found, dict) or not isinstance(found.get("config"), dict):
+        raise CheckpointError(f"{path} does not say what was started: it is no file of mamol; take another folder.")
+    return found
 
 
 def _changed(old: dict[str, Any], new: dict[str, Any]) -> str:

@@ -13,7 +13,8 @@ from mamol.config import Config, Section
 from mamol.data.dataset import Dataset, Scene, class_names, grid_sizes
 from mamol.data.normalize import Normalizer
 from mamol.data.split import Split, labelled_counts
-from mamol.errors import ConfigError, DataError, some
+from mamol.errors import ConfigError, DataError, UsageError, some
+from mamol.modality import Modality
 from mamol.model.build import AnyClassifier, build_classifier
 from mamol.model.checkpoint import BackboneDocument, read_backbone
 from mamol.model.classifier import InputShape
@@ -53,15 +54,17 @@ class Prepared:
 
 
 def prepare(dataset: Dataset, split: Split, config: Config, seed: int, source: str = "") -> Prepared:
-    """Check, normalise and build; raises DataError if the training labels hold fewer than two classes.
+    """Check, normalise and build; an `unlabelled_split` is not asked for labels: it is for pretraining.
 
-    An `unlabelled_split` is not asked for labels: it is for pretraining.
+    Raises DataError if the training labels hold fewer than two classes, ConfigError for a backbone that does not fit, and
+    UsageError for a split of a scene that keeps windows of another size apart.
     """
     if split.kind != "unlabelled":
         check_trainable(dataset, split)
+    config = on_backbone(config, dataset)
+    _must_keep_apart(split, config.tokens.window_px, dataset)
     given = read_backbone(Path(config.backbone.path))[0] if config.backbone.path else None
     if given is not None:
-        config = _match(config, given, dataset)
         _warn_of_other_split(given, split, dataset)
         normalizer = Normalizer.from_json(given.normalizer)
     else:
@@ -95,25 +98,42 @@ def check_trainable(dataset: Dataset, split: Split) -> None:
             )  # fmt: skip
 
 
+def on_backbone(config: Config, dataset: Dataset) -> Config:
+    """Return the configuration with what the backbone that it names fixes, such as the windows that a split keeps apart.
+
+    Raises FileMissing, CheckpointError, and ConfigError for a backbone of other modalities or settings.
+    """
+    return _match(config, read_backbone(Path(config.backbone.path))[0], dataset) if config.backbone.path else config
+
+
+def _must_keep_apart(split: Split, window_px: int, dataset: Dataset) -> None:
+    """Raise UsageError for a scene's split that was made for other windows: its test part may be near training pixels."""
+    made = int(split.overlap.get("patch_px", 0))
+    if isinstance(dataset, Scene) and split.kind != "unlabelled" and made != window_px:
+        raise UsageError(
+            f"the {split.kind} split was made for windows of {made} pixels, and the model has windows of {window_px}; "
+            f"make the split with patch_px={window_px}."
+        )
+
+
 def _warn_of_other_split(given: BackboneDocument, split: Split, dataset: Dataset) -> None:
     """Log that a backbone was pretrained outside the test part of another split than this one of the same data."""
     made = given.pretraining
-    if made.get("steps") and made.get("dataset") == dataset.name and made.get("split_hash") != split.hash():
-        log.warning(
-            "the backbone was pretrained on '%s' with another split (%s, seed %s): it may have seen, without labels, places that "
-            "are tested on with this one (%s, seed %d); for honest scores pretrain one with the same split, seed and labels",
-            dataset.name, made.get("split"), made.get("seed"), split.kind, split.seed,
-        )  # fmt: skip
+    while made:
+        if made.get("steps") and made.get("dataset") == dataset.name and made.get("split_hash") != split.hash():
+            log.warning(
+                "the backbone was pretrained on '%s' with another split (%s, seed %s): it may have seen, without labels, places "
+                "that are tested on with this one (%s, seed %d); for honest scores pretrain one with the same split, seed and "
+                "labels", dataset.name, made.get("split"), made.get("seed"), split.kind, split.seed,
+            )  # fmt: skip
+        made = made.get("after", {})
 
 
 def _match(config: Config, given: BackboneDocument, dataset: Dataset) -> Config:
     """Take what a given backbone fixes; refuse one of other modalities, or another setting that was asked for by name."""
-    if given.modalities != dataset.modalities:
-        raise ConfigError(
-            f"the backbone was pretrained on {', '.join(m.name for m in given.modalities)} with "
-            f"{[m.bands for m in given.modalities]} bands; '{dataset.name}' has "
-            f"{', '.join(m.name for m in dataset.modalities)} with {[m.bands for m in dataset.modalities]}."
-        )
+    known, here = ([_said(m) for m in modalities] for modalities in (given.modalities, dataset.modalities))
+    if known != here:
+        raise ConfigError(f"the backbone was pretrained on {', '.join(known)}; '{dataset.name}' has {', '.join(here)}.")
     backbone = given.config.backbone.model_copy(update={"path": config.backbone.path, "freeze": config.backbone.freeze})
     tokens = given.config.tokens.model_copy(update={"placeholder": config.tokens.placeholder})
     fixed: dict[str, Section] = {"backbone": backbone, "tokens": tokens, "data": given.config.data}
@@ -125,3 +145,9 @@ def _match(config: Config, given: BackboneDocument, dataset: Dataset) -> Config:
             "Leave them out to train on this backbone, or pretrain another one."
         )
     return config.model_copy(update={"backbone": backbone, "tokens": tokens, "data": given.config.data})
+
+
+def _said(m: Modality) -> str:
+    """Say what a backbone must know of a modality; unit and pixel size are not among it."""
+    steps = f", {m.length} steps" if m.kind == "series" else ""
+    return f"{m.name} ({m.kind}, {m.bands} band{'s' if m.bands > 1 else ''}{steps})"
