@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from conftest import Trained
+from made import made_samples
 from mamol.api import evaluate_run, map_scene, pretrain_backbone, train_model
 from mamol.errors import UsageError
 from mamol.options import MapOptions, TrainOptions
@@ -37,3 +39,19 @@ def test_options_are_of_their_class() -> None:
             call("nowhere", "out", {"seed": 1})  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"options is a mamol\.MapOptions"):
         map_scene("nowhere", "nowhere", "map.tif", TrainOptions())  # type: ignore[arg-type]
+
+
+def test_a_config_is_a_file_a_name_or_a_config_and_choices_are_names() -> None:
+    with pytest.raises(UsageError, match=r"config is a file, .* or a mamol\.config\.Config; got \{'train'"):
+        TrainOptions(config={"train": {"steps": 2}})  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="unknown split 'None'"):
+        train_model(made_samples(), "nowhere", TrainOptions(split=None))  # type: ignore[arg-type]
+
+
+def test_baselines_are_known_before_anything_is_scored(sample_run: Trained) -> None:
+    with pytest.raises(UsageError, match=r"unknown tree baseline 'boosting'; known: boosted, forest"):
+        evaluate_run(sample_run.run, sample_run.dataset, baselines=["boosting"], progress=_never)
+
+
+def _never(what: str, done: int, total: int, note: str) -> None:
+    raise AssertionError(f"{what} was begun")

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from mamol.baselines.forest import ForestSettings, fit_trees
+from mamol.baselines.forest import ESTIMATORS, ForestSettings, fit_trees
 from mamol.data.catalog import CATALOG, load_dataset, open_reader
 from mamol.data.checked import checked
 from mamol.data.dataset import UNLABELLED, Dataset, SampleSet, Scene, label_arrays
@@ -132,6 +132,9 @@ def evaluate_run(
     of the training part changed since (values are not compared).
     """
     no_text(baselines, "baselines", "forest")
+    for kind in baselines:
+        if kind not in ESTIMATORS:
+            raise unknown("tree baseline", kind, ESTIMATORS)
     document, predictor = read_run(Path(run)), load_run(run)
     data, split = _test_data(document, dataset)
     predictor.must_know(isinstance(data, Scene), data.modalities)

@@ -58,6 +58,10 @@ class CheckpointError(DataError):
     """A run or backbone folder that is truncated, tampered with, or belongs to another backbone."""
 
 
+class TrainingDiverged(DataError):
+    """A loss or weights that are no numbers any more."""
+
+
 class FileMissing(MamolError, FileNotFoundError):
     """A file or folder that should be there is not."""
 
@@ -82,7 +86,7 @@ def unknown(what: str, name: str, known: Iterable[str], hint: str = "") -> Unkno
     `what` is the kind of thing ("modality"), `hint` an optional last sentence.
     """
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
     meant = f" Did you mean '{near[0]}'?" if near else ""
     listed = ", ".join(names) if names else "(none)"
     return UnknownName(f"unknown {what} '{name}'; known: {listed}.{meant}{' ' + hint if hint else ''}")

@@ -107,7 +107,7 @@ class Batch:
 
     def pattern(self, order: Iterable[str]) -> np.ndarray:
         """Return which modalities each sample has anywhere, bool (B, M), columns in `order`."""
-        return np.stack([self.available[m].reshape(len(self), -1).any(axis=1) for m in order], axis=1)
+        return np.stack([self.available[m].any(axis=tuple(range(1, self.available[m].ndim))) for m in order], axis=1)
 
     def take(self, index: np.ndarray | slice) -> Batch:
         """Return the samples at `index` (integers, booleans or a slice along B)."""

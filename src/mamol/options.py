@@ -35,6 +35,8 @@ class TrainOptions:
 
     def __post_init__(self) -> None:
         no_text(self.overrides, "overrides", "train.steps=300")
+        if not isinstance(self.config, Config | Path | str | None):
+            raise UsageError(f"config is a file, the name of a shipped one or a mamol.config.Config; got {self.config!r}.")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int | np.integer) or self.seed < 0:
             raise UsageError(f"seed must be a whole number from 0; got {self.seed!r}.")
         object.__setattr__(self, "seed", int(self.seed))

@@ -9,7 +9,7 @@ import pytest
 
 from made import made_samples, made_scene
 from mamol.baselines.fill import Filled, fit_filler
-from mamol.data.dataset import SampleSet, classes_from
+from mamol.data.dataset import Dataset, SampleSet, Scene, classes_from
 from mamol.data.split import TRAIN, make_split
 from mamol.errors import UnknownName, UsageError
 from mamol.modality import Batch, Modality
@@ -89,3 +89,16 @@ def test_text_and_unknown_kinds_are_refused() -> None:
     words = replace(data, modalities=(data.modalities[0], Modality("b", 1, "text")))
     with pytest.raises(UsageError, match="text cannot be filled"):
         fit_filler(words, split, "mean")
+
+
+@pytest.mark.parametrize("kind", ["zeros", "mean", "regression"])
+@pytest.mark.parametrize("data", [made_scene(3), made_samples(40)], ids=["scene", "samples"])
+def test_a_batch_may_lack_what_is_filled(data: Dataset, kind: str) -> None:
+    filler = fit_filler(data, make_split(data, "block", 0, 4), kind)
+    whole = data.tiles[0].batch() if isinstance(data, Scene) else data.samples
+    first = whole.names()[0]
+    lacks = Batch({first: whole.values[first]}, {first: whole.available[first]})
+    ours, theirs = filler.fill(lacks), filler.fill(whole.only([first]))
+    for m in whole.names():
+        np.testing.assert_array_equal(ours.values[m], theirs.values[m])
+        np.testing.assert_array_equal(ours.available[m], theirs.available[m])

@@ -10,9 +10,9 @@ import pytest
 from made import made_samples, made_scene
 from mamol.baselines.forest import ForestSettings, TableLayout, batch_features, fit_trees
 from mamol.data.dataset import Dataset, SampleSet, classes_from
-from mamol.data.split import make_split
+from mamol.data.split import TRAIN, UNUSED, make_split
 from mamol.data.texts import encode_texts
-from mamol.errors import UnknownName
+from mamol.errors import DataError, UnknownName
 from mamol.evaluate.score import score
 from mamol.modality import Batch, Modality
 
@@ -140,3 +140,30 @@ def test_boosted_trees_do_not_run_away_with_a_class_of_five() -> None:
     said = fit_trees(rare, split, ForestSettings(kind="boosted", trees=200)).predict(rare.samples)
     # Without regularisation a leaf of one class grows with every round: one in e^19.
     assert -np.log(said.min()) < 15
+
+
+@pytest.mark.parametrize("height", [0.0, 3000.0])
+def test_the_spread_of_heights_does_not_depend_on_the_sea(height: float) -> None:
+    """Of float32 squares of 3,000 m, no spread below a metre is left."""
+    rough = np.random.default_rng(0).normal(0, 0.2, (1, 1, 16, 16))
+    batch = Batch({"dem": (height + rough).astype(np.float32)}, {"dem": np.ones((1, 16, 16), bool)})
+    features, _, _ = batch_features(batch, TableLayout(("dem",), (), True))
+    middle = features["dem"].reshape(16, 16, 3)[3:-3, 3:-3]
+    at = np.lib.stride_tricks.sliding_window_view(batch.values["dem"][0, 0].astype(float), (7, 7))
+    np.testing.assert_allclose(middle[..., 2], at.std(axis=(2, 3)), rtol=1e-3)
+    np.testing.assert_allclose(middle[..., 1], at.mean(axis=(2, 3)), rtol=1e-5, atol=1e-6)
+
+
+def test_without_a_training_label_there_is_nothing_to_fit() -> None:
+    for dataset in (made_scene(4), made_samples()):
+        split = make_split(dataset, "block", 0, 8)
+        for role in split.roles:
+            role[role == TRAIN] = UNUSED
+        with pytest.raises(DataError, match="leaves no labelled training pixel or sample; trees have nothing to fit"):
+            fit_trees(dataset, split, ForestSettings(trees=2))
+
+
+@pytest.mark.parametrize("kind", ["forest", "boosted"])
+def test_any_seed_will_do(kind: str) -> None:
+    dataset = made_samples()
+    fit_trees(dataset, make_split(dataset, "block", 0, 8), ForestSettings(kind, trees=2, jobs=1, seed=1_700_000_000_000))

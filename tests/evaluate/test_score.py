@@ -11,7 +11,7 @@ import pytest
 from made import MODALITIES, made_samples, made_scene
 from mamol.data.dataset import Dataset
 from mamol.data.split import TEST, TRAIN, Split, make_split
-from mamol.errors import UnknownName, UsageError
+from mamol.errors import DataError, UnknownName, UsageError
 from mamol.evaluate.score import score
 from mamol.evaluate.score import test_part as part_of
 from mamol.modality import Batch
@@ -122,3 +122,22 @@ def test_the_test_part_is_the_test_part() -> None:
     split = make_split(dataset, "block", 0, 8)
     part = part_of(dataset, split)
     assert len(part.labels) == (split.roles[0] == TEST).sum()
+
+
+def test_data_with_nothing_to_score_say_so() -> None:
+    dataset = made_samples(60)
+    split = make_split(dataset, "block", 0, 8)
+    nothing = Batch(dataset.samples.values, {m: np.zeros_like(a) for m, a in dataset.samples.available.items()})
+    with pytest.raises(DataError, match="no labelled place has any of the sensors"):
+        score(Even(), replace(dataset, samples=nothing), split)
+    blank = replace(dataset, labels=np.full_like(dataset.labels, -1))
+    with pytest.raises(DataError, match="has no label to score on"):
+        score(Even(), blank, Split("all", 0, [np.full(60, TEST, dtype=np.int8)], {"patch_px": 8}))
+
+
+def test_one_sensor_alone_has_the_rate_of_zero() -> None:
+    dataset = made_samples(60)
+    weather = Batch(*({"weather": x["weather"]} for x in (dataset.samples.values, dataset.samples.available)))
+    alone = replace(dataset, modalities=dataset.modalities[1:2], samples=weather)
+    found = score(Even(), alone, make_split(alone, "block", 0, 8), "rate")
+    assert [(r["rate"], r["kind"]) for r in found["rates"]] == [(0.0, "both")]

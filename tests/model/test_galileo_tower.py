@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from made import tiny_config
-from mamol.errors import ConfigError
+from mamol.errors import ConfigError, ShapeMismatch
 from mamol.modality import Modality
 from mamol.model import galileo_tower
 from mamol.model.galileo import Galileo, GalileoConfig
@@ -68,3 +68,20 @@ def test_series_have_one_time_axis() -> None:
         tower_of(INDEX, longer)
     once = Modality("weather", 2, "series", length=1, band_names=longer.band_names)
     tower_of(INDEX, once)  # the same at every step, as a vector is
+
+
+@pytest.mark.parametrize(("unit", "warns"), [("", True), ("Reflectance", True), ("reflectance", False)])
+def test_reflectance_that_is_not_said_to_be_one_is_told_of(unit: str, warns: bool, caplog: pytest.LogCaptureFixture) -> None:
+    tower = tower_of(Modality("visible", 3, "series", unit=unit, length=3, band_names=("B2", "B3", "B4")))
+    tower.divisor_space_time += 2000.0
+    tower.raw["visible"].std.fill_(0.1)
+    tower.warn_of_units()
+    assert ("its values look like reflectance in 0..1" in caplog.text) == warns
+
+
+@pytest.mark.parametrize("sides", [(9, 9), (4, 8)])
+def test_grids_lie_on_one_ground_that_cells_divide(sides: tuple[int, int]) -> None:
+    parts = [Modality(n, 1, "grid", band_names=(b,)) for n, b in (("infrared", "B8"), ("index", "NDVI"))]
+    values = {m.name: torch.zeros(1, 1, side, side) for m, side in zip(parts, sides, strict=True)}
+    with pytest.raises(ShapeMismatch, match=rf"cells of 2 pixels .* infrared of {sides[0]} x {sides[0]}, index of"):
+        tower_of(*parts).inputs(values, {m: torch.ones(v.shape[0], *v.shape[2:], dtype=torch.bool) for m, v in values.items()}, 2)

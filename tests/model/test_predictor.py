@@ -76,3 +76,8 @@ def test_values_that_are_not_finite_are_missing(scene_run: Trained, sample_run: 
     values = {m: v.copy() for m, v in samples.values.items()}
     values["weather"][2] = np.nan
     assert np.isfinite(sample_run.predictor.predict(Batch(values, samples.available))).all()
+
+
+def test_no_samples_get_no_answers(scene_run: Trained, sample_run: Trained) -> None:
+    assert sample_run.predictor.predict(sample_run.dataset.samples.take(slice(0, 0))).shape == (0, 3)
+    assert scene_run.predictor.predict(scene_run.dataset.tiles[0].batch().take(slice(0, 0))).shape == (0, 3, 20, 20)

@@ -79,3 +79,14 @@ def test_folded_copies_stay_behind_when_a_predictor_travels(scene_run: Trained) 
     folds.get(scene_run.predictor.model, ("hsi",))
     assert set(folds.models) == {("hsi",)}
     assert pickle.loads(pickle.dumps(folds)).models == {}
+
+
+def test_windows_of_a_sensor_that_covers_little_are_found_on_a_large_raster(scene_run: Trained) -> None:
+    """They were thinned to 128 before the empty ones were dropped, and then none was left."""
+    model, side = scene_run.predictor.model, 144  # 324 windows of 8 pixels
+    values = {m.name: torch.zeros(1, model.shape.bands[m.name], side, side) for m in model.modalities}
+    available = {m: torch.zeros(1, side, side, dtype=torch.bool) for m in values}
+    available["lidar"][0, 8:16, 8:16] = True
+    found, there = RasterWindows(values, available, torch.ones(side, side), model).some()
+    assert len(found["lidar"]) == 1
+    assert there["lidar"].all()

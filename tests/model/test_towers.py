@@ -12,7 +12,7 @@ from mamol.data.normalize import Normalizer
 from mamol.data.split import make_split
 from mamol.errors import UnknownName, UsageError
 from mamol.model.adapted import Adapted
-from mamol.model.towers import Raw, mixture_of
+from mamol.model.towers import ImageTower, Raw, mixture_of
 from vit import stranger
 
 
@@ -41,3 +41,18 @@ def test_raw_values_come_back_only_if_they_were_standardised_alone() -> None:
     for config, key in ((DataConfig(compress=3), "compress"), (DataConfig(quantiles=8), "quantiles")):
         with pytest.raises(UsageError, match=rf"'hsi' as they are; set data\.{key} = 0"):
             raw.fill(Normalizer.fit(scene, split, config), "hsi")
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "warns"), [(0.45, 0.28, False), (0.5, 0.5, False), (120.0, 70.0, True), (0.0, 1.0, True), (3000.0, 0.1, True)]
+)
+def test_images_that_are_no_rgb_of_zero_to_one_are_told_of(
+    mean: float, std: float, warns: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    tower = ImageTower.__new__(ImageTower)
+    torch.nn.Module.__init__(tower)
+    tower.names, tower.raw = ("photo",), Raw(3)
+    tower.raw.mean.fill_(mean)
+    tower.raw.std.fill_(std)
+    tower.warn_of_units()
+    assert ("most values of 'photo' lie in" in caplog.text) == warns

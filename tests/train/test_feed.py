@@ -160,3 +160,23 @@ def test_class_weights_average_one_over_the_labels() -> None:
     np.testing.assert_allclose(weight[labels].mean(), 1.0, rtol=1e-5)
     flat = feed_of(made_samples(), train={"class_balance": 0.0}).class_weight()
     np.testing.assert_allclose(flat, 1.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize("setting", [{"distill": 1.0}, {"more_vs_fewer": 0.1}])
+def test_a_full_pattern_that_is_held_out_is_not_shown_to_losses_that_run_it(setting: dict[str, object]) -> None:
+    dataset = made_samples()
+    samples = dataset.samples
+    samples.available["weather"][::3] = False  # of these, what they have is not held out
+    feed = feed_of(dataset, train={"held_out": ["optical+weather+photo"], **setting})
+    draw = feed.draw(0, 32)
+    missing = feed.draw_missing(draw, 0)
+    there = torch.stack([anywhere(draw.available[m]) for m in feed.order], 1)
+    shown = feed.fullest(draw, missing)
+    seen = torch.stack([anywhere(shown.available[m]) for m in feed.order], 1)
+    whole = there.all(1)
+    assert whole.any()
+    assert not whole.all()
+    assert not seen.all(1).any()
+    assert torch.equal(seen[~whole], there[~whole])
+    assert torch.equal(seen[whole], (there & ~missing)[whole])
+    assert feed_of(dataset).fullest(draw, missing) is draw

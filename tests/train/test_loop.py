@@ -10,9 +10,11 @@ import torch
 from made import made_samples, tiny_config
 from mamol.config import Config
 from mamol.data.split import make_split
-from mamol.errors import CheckpointError
+from mamol.errors import CheckpointError, TrainingDiverged
 from mamol.train.loop import History, Trainer, fit, schedule
 from mamol.train.prepare import Prepared, prepare
+from mamol.train.pretrain import pretrain
+from mamol.train.run import train
 
 
 def prepared(config: Config, seed: int = 0) -> Prepared:
@@ -100,3 +102,17 @@ def test_schedule(decay: str) -> None:
 @pytest.mark.parametrize("steps", [1, 2, 3, 10, 20])
 def test_schedule_of_few_steps(steps: int) -> None:
     assert all(0 < schedule(i, steps) <= 1 for i in range(steps))
+
+
+@pytest.mark.parametrize("lr", [1e4, 1e30])
+def test_a_training_that_diverges_says_so_and_keeps_nothing(tmp_path: Path, lr: float) -> None:
+    p = prepared(tiny_config(train={"steps": 9, "eval_every": 3, "lr": lr, "warmup": 0.0, "clip": 1e30}))
+    with pytest.raises(TrainingDiverged, match=r"after step \d, at a learning rate of .* Lower train\.lr"):
+        train(p, tmp_path / "run")
+    assert not (tmp_path / "run" / "mamol.json").exists()
+
+
+def test_a_pretraining_that_diverges_says_so(tmp_path: Path) -> None:
+    p = prepared(tiny_config(pretrain={"steps": 60, "lr": 1e30}))
+    with pytest.raises(TrainingDiverged, match=r"Lower pretrain\.lr"):
+        pretrain(p.model, p.feed, p.config)

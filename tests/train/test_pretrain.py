@@ -84,9 +84,7 @@ def test_a_backbone_folder_is_used_again(tmp_path: Path) -> None:
     assert fingerprint(load_run(tmp_path / "run").model.backbone) == made
     dataset = made_samples()
     split = make_split(dataset, "block", 0, 8)
-    with pytest.raises(
-        ConfigError, match=r"pretrained on hsi \(grid, 6 bands\), .*, lidar \(grid, 1 band\); .* optical \("
-    ):
+    with pytest.raises(ConfigError, match=r"pretrained on hsi \(grid, 6 bands\), .*, lidar \(grid, 1 band\); .* optical \("):
         prepare(dataset, split, config, 0)
 
 

@@ -29,16 +29,20 @@ MOST_ROWS = 20_000
 
 @dataclass(frozen=True)
 class Filler:
-    """What stands for a missing modality. Rows are the pixels of a scene, (C), or whole samples with all they hold."""
+    """What stands for a missing modality. Rows are the pixels of a scene, (C), or whole samples with all they hold.
+
+    `shapes`: of one sample's values, or of one tile's, of which the bands count.
+    """
 
     kind: str
     per_pixel: bool
     means: Mapping[str, np.ndarray]
     models: Mapping[tuple[tuple[str, ...], str], Pipeline]
+    shapes: Mapping[str, tuple[int, ...]]
 
     def fill(self, batch: Batch) -> Batch:
-        """Return the batch with every modality observed wherever any is."""
-        order = tuple(self.means)
+        """Return the batch with every modality observed wherever any is; one that the batch lacks is missing everywhere."""
+        batch, order = self._complete(batch), tuple(self.means)
         rows = {m: _rows(batch.values[m], batch.available[m], self.per_pixel) for m in order}
         there: np.ndarray = np.stack([np.isfinite(r).any(axis=1) for r in rows.values()], axis=1)
         filled = {m: np.where(np.isfinite(r), r, self._constant(m)) for m, r in rows.items()}
@@ -52,6 +56,15 @@ class Filler:
         some = np.asarray(there.any(axis=1))
         values = {m: _back(filled[m].astype(np.float32), batch.values[m], self.per_pixel) for m in order}
         available = {m: _spread(some, batch.available[m]) for m in order}
+        return Batch(values, available)
+
+    def _complete(self, batch: Batch) -> Batch:
+        values, available = dict(batch.values), dict(batch.available)
+        for m, shape in self.shapes.items():
+            if m not in values:
+                ground = next(iter(batch.values.values())).shape[2:] if self.per_pixel else shape[1:]
+                values[m] = np.zeros((len(batch), shape[0], *ground), dtype=np.float32)
+                available[m] = np.zeros((len(batch), *ground), dtype=bool)
         return Batch(values, available)
 
     def _constant(self, name: str) -> np.ndarray:
@@ -100,7 +113,9 @@ def fit_filler(dataset: Dataset, split: Split, kind: str, seed: int = 0) -> Fill
                 if use.any():
                     given = np.concatenate([filled[p][use] for p in pattern], axis=1)
                     models[pattern, m] = make_pipeline(StandardScaler(), Ridge(1.0)).fit(given, filled[m][use])
-    return Filler(kind, isinstance(dataset, Scene), means, models)
+    some = dataset.tiles[0].values if isinstance(dataset, Scene) else dataset.samples.take(slice(0, 1)).values
+    shapes = {m: v.shape if isinstance(dataset, Scene) else v.shape[1:] for m, v in some.items()}
+    return Filler(kind, isinstance(dataset, Scene), means, models, shapes)
 
 
 def _training_rows(dataset: Dataset, split: Split, seed: int) -> dict[str, np.ndarray]:

@@ -24,9 +24,9 @@ from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.utils.class_weight import compute_sample_weight
 
 from mamol.data.dataset import UNLABELLED, Dataset, Scene, class_names, modality_names
-from mamol.data.split import TRAIN, Split
+from mamol.data.split import TRAIN, Split, labelled_counts
 from mamol.data.texts import decode_texts
-from mamol.errors import AllModalitiesMissing, UsageError, unknown
+from mamol.errors import AllModalitiesMissing, DataError, UsageError, unknown
 from mamol.modality import Batch, patterns
 from mamol.seed import generator
 
@@ -34,6 +34,8 @@ NEIGHBOURHOOD = 7
 SPECTRUM = 30
 WORD_BINS = 256
 MOST_PER_TILE = 400
+MOST_SEEDS = 2**32
+"""scikit-learn counts its seeds up to here."""
 L2 = 1.0
 """Without any, leaves that hold a class of five samples grow without bound, and the boosted trees with them."""
 REGIMES = ("every", "complete", "per-pattern")
@@ -118,7 +120,7 @@ class TreePredictor:
 def fit_trees(dataset: Dataset, split: Split, settings: ForestSettings | None = None) -> TreePredictor:
     """Fit on the labelled places of role TRAIN (validation is not used), at most MOST_PER_TILE a tile.
 
-    Raises UnknownName for an unknown kind or regime.
+    Raises UnknownName for an unknown kind or regime, DataError without a label to fit on.
     """
     settings = settings or ForestSettings()
     if settings.kind not in ESTIMATORS:
@@ -201,10 +203,11 @@ def _pixel_features(values: np.ndarray, available: np.ndarray) -> np.ndarray:
         clean = clean[np.linspace(0, len(clean) - 1, 8).astype(int)]
     size = (0, NEIGHBOURHOOD, NEIGHBOURHOOD)
     weight = np.maximum(ndimage.uniform_filter(available.astype(np.float32), NEIGHBOURHOOD), 1e-6)
-    mean = ndimage.uniform_filter(clean, size) / weight
-    square = ndimage.uniform_filter(clean**2, size) / weight
+    wide = clean.astype(np.float64)  # of a height above the sea, the square of the mean would swallow the spread
+    mean = ndimage.uniform_filter(wide, size) / weight
+    square = ndimage.uniform_filter(wide**2, size) / weight
     spread = np.sqrt(np.maximum(square - mean**2, 0))
-    return np.concatenate([own, mean, spread]).reshape(-1, available.size).T
+    return np.concatenate([own, mean, spread], dtype=np.float32).reshape(-1, available.size).T
 
 
 def _table(features: dict[str, np.ndarray], row: np.ndarray, order: tuple[str, ...], kind: str) -> np.ndarray:
@@ -220,7 +223,9 @@ def _table(features: dict[str, np.ndarray], row: np.ndarray, order: tuple[str, .
 def _training_table(
     dataset: Dataset, split: Split, layout: TableLayout, seed: int
 ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
-    """Return features per modality (n, f), availability (n, M) and labels (n,) of the training places."""
+    """Return features per modality (n, f), availability (n, M) and labels (n,) of the training places; DataError without any."""
+    if not dict(labelled_counts(dataset, split))["train"].any():
+        raise DataError(f"the split of '{dataset.name}' leaves no labelled training pixel or sample; trees have nothing to fit.")
     if not isinstance(dataset, Scene):
         rows = np.flatnonzero((split.roles[0] == TRAIN) & (dataset.labels != UNLABELLED))
         features, present, _ = batch_features(dataset.samples.take(rows), layout)
@@ -239,12 +244,12 @@ def _training_table(
 
 
 def _forest(s: ForestSettings) -> Estimator:
-    return RandomForestClassifier(s.trees, max_features="sqrt", n_jobs=s.jobs, random_state=s.seed)
+    return RandomForestClassifier(s.trees, max_features="sqrt", n_jobs=s.jobs, random_state=s.seed % MOST_SEEDS)
 
 
 def _boosted(s: ForestSettings) -> Estimator:
     return HistGradientBoostingClassifier(
-        max_iter=min(s.trees, 200), l2_regularization=L2, early_stopping=False, random_state=s.seed
+        max_iter=min(s.trees, 200), l2_regularization=L2, early_stopping=False, random_state=s.seed % MOST_SEEDS
     )
 
 

@@ -80,13 +80,14 @@ def _version(package: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """Return the commit of the code, with "+" if it was changed since; None outside a repository."""
+    """Return the commit of the code, with "+" if it was changed since; None if no repository has it, as of an installed one."""
     here = Path(__file__).resolve().parents[1]
 
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
 
     try:
+        git("ls-files", "--error-unmatch", "--", str(Path(__file__).resolve()))
         return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--", str(here)) else "")
     except (OSError, subprocess.SubprocessError):
         return None

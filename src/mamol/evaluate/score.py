@@ -85,6 +85,8 @@ def test_part(dataset: Dataset, split: Split) -> TestPart:
         rows = np.flatnonzero((split.roles[0] == TEST) & (dataset.labels != UNLABELLED))
         part = TestPart([dataset.samples.take(rows)], [rows[:, None]], dataset.labels[rows], ids[0][rows])
     if not len(part.labels):
+        if split.kind == "all":
+            raise DataError(f"'{dataset.name}' has no label to score on; map it (mamol map), or classify it (mamol classify).")
         raise DataError(f"the split of '{dataset.name}' leaves no labelled test pixel or sample; choose another seed.")
     return part
 
@@ -143,6 +145,8 @@ def _by_group(scored: dict[tuple[str, ...], np.ndarray], part: TestPart) -> dict
 def _summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the unweighted means and the worst over the rows that scored anything."""
     rows = [r for r in rows if r["n"]]
+    if not rows:
+        raise DataError("no labelled place has any of the sensors, so there is nothing to score; look at the availability.")
     means = {f"mean_{key}": _mean([r[key] for r in rows]) for key in ("oa", "aa", "kappa", "f1", "ece", "nll")}
     return means | {f"worst_{key}": min(r[key] for r in rows) for key in ("oa", "aa")}
 
@@ -171,9 +175,9 @@ def _score_rate(predictor: Predictor, dataset: Dataset, part: TestPart, split: S
     """Score each (rate, kind): every test place takes the pattern that the frozen table gives it."""
     names = modality_names(dataset)
     every = {p: part.probabilities(predictor, p) for p in patterns(names)}
-    kinds = [*names, "both"] if len(names) > 1 else ["both"]
+    kinds, rates = ([*names, "both"], RATES) if len(names) > 1 else (["both"], RATES[:1])  # one sensor alone cannot go missing
     rows = []
-    for rate in RATES:
+    for rate in rates:
         for kind in kinds:
             table = draw_rate_table(len(part.labels), names, rate, kind, split.seed)
             probability = np.full_like(next(iter(every.values())), np.nan)
@@ -184,7 +188,7 @@ def _score_rate(predictor: Predictor, dataset: Dataset, part: TestPart, split: S
             measures = all_measures(Scored(part.labels[seen], probability[seen]), tuple(predictor.classes))
             about = {"rate": rate, "kind": kind, "table_hash": table_hash(table), "n_without": int((~seen).sum())}
             rows.append(about | measures)
-        progress("evaluate", RATES.index(rate) + 1, len(RATES), f"rate {rate}")
+        progress("evaluate", rates.index(rate) + 1, len(rates), f"rate {rate}")
     return {"rates": rows} | _summary(rows)
 
 

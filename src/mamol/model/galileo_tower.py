@@ -12,6 +12,7 @@ Source: Galileo (2502.09356); galileo.py has the encoder itself.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from mamol.config import Config
 from mamol.data.normalize import Normalizer
-from mamol.errors import ConfigError, UsageError, unknown
+from mamol.errors import ConfigError, ShapeMismatch, UsageError, unknown
 from mamol.modality import Modality
 from mamol.model.galileo import (
     SPACE_GROUPS,
@@ -32,6 +33,7 @@ from mamol.model.galileo import (
 from mamol.model.galileo_weights import PARTS, galileo_statistics, load_galileo
 from mamol.model.towers import Experts, Feature, Raw, Tower, mixture_of
 
+log = logging.getLogger(__name__)
 Convert = Callable[[Tensor], Tensor]
 UNITS: dict[str, Convert] = {"reflectance": lambda x: x * 10_000.0}
 """From a modality's unit to Galileo's."""
@@ -42,6 +44,8 @@ ALIASES: dict[str, tuple[str, Convert]] = {
 """Bands whose form or unit is not that of their modality: Galileo's name, and the conversion."""
 GROUPS = {"space_time": SPACE_TIME_GROUPS, "space": SPACE_GROUPS, "time": TIME_GROUPS, "static": STATIC_GROUPS}
 EPSILON = 1e-6
+LEAST_SPREAD = 0.01
+"""Optical bands that deviate by less, in the deviations of Galileo's own training, are likely to have another unit."""
 
 
 class GalileoTower(Tower):
@@ -56,6 +60,7 @@ class GalileoTower(Tower):
         super().__init__(modalities, model.config.embedding_size)
         self.is_scene = is_scene
         self.config = config
+        self.units = {m.name: m.unit for m in modalities}
         self.where = {m.name: _find_bands(m) for m in modalities}
         self.model = mixture_of(model, self.names, config, "galileo-nano")
         self.raw = torch.nn.ModuleDict({m.name: Raw(m.bands) for m in modalities})
@@ -69,6 +74,24 @@ class GalileoTower(Tower):
             if isinstance(raw, Raw):
                 raw.fill(normalizer, name)
 
+    def warn_of_units(self) -> None:
+        """Log optical bands that hardly vary in Galileo's units: likely they are in another one than is said."""
+        for name, raw in self.raw.items():
+            if isinstance(raw, Raw):
+                self._warn_of_unit(name, raw)
+
+    def _warn_of_unit(self, name: str, raw: Raw) -> None:
+        varies = []
+        for i, (part, k, convert) in enumerate(self.where[name]):
+            if part == "space_time" and PARTS[part][k].startswith("B"):
+                step = convert(raw.mean[i] + raw.std[i]) - convert(raw.mean[i])
+                varies.append(float(step.abs() / self.get_buffer(f"divisor_{part}")[k]))
+        if varies and max(varies) < LEAST_SPREAD:
+            log.warning(
+                "'%s' varies by %.1g of what Galileo has seen: its values look like reflectance in 0..1, which is multiplied by "
+                "10,000 if its unit is 'reflectance'; the unit is %r", name, max(varies), self.units[name],
+            )  # fmt: skip
+
     def forward(
         self, values: Mapping[str, Tensor], available: Mapping[str, Tensor], present: Tensor, experts: Experts
     ) -> Feature:
@@ -81,7 +104,7 @@ class GalileoTower(Tower):
 
     def inputs(self, values: Mapping[str, Tensor], available: Mapping[str, Tensor], patch: int) -> GalileoInput:
         """Put normalised values into Galileo's arrays, (B, H, W, T, band), with what is seen per token."""
-        size, steps, some = _layout(values)
+        size, steps, some = _layout(values, patch)
         batch, device = some.shape[0], some.device
         field = {p: torch.zeros(batch, *size, steps, len(b), device=device) for p, b in PARTS.items()}
         seen = {p: torch.zeros(batch, *size, steps, len(b), dtype=torch.bool, device=device) for p, b in PARTS.items()}
@@ -146,10 +169,18 @@ def _find_bands(modality: Modality) -> list[tuple[str, int, Convert]]:
     return found
 
 
-def _layout(values: Mapping[str, Tensor]) -> tuple[tuple[int, int], int, Tensor]:
-    """Return height and width, time steps, and some tensor, over all modalities."""
+def _layout(values: Mapping[str, Tensor], patch: int) -> tuple[tuple[int, int], int, Tensor]:
+    """Return height and width, time steps, and some tensor, over all modalities; raises ShapeMismatch for grids of several sizes
+    or that are not cut into cells of `patch` pixels.
+    """
     some = next(iter(values.values()))
-    size = next(((v.shape[2], v.shape[3]) for v in values.values() if v.dim() == 4), (1, 1))
+    sizes = {m: (v.shape[2], v.shape[3]) for m, v in values.items() if v.dim() == 4}
+    if len(set(sizes.values())) > 1 or any(side % patch for size in sizes.values() for side in size):
+        raise ShapeMismatch(
+            f"galileo-nano lays all grids on one ground and cuts it into cells of {patch} pixels (tokens.token_px); got "
+            f"{', '.join(f'{m} of {h} x {w}' for m, (h, w) in sizes.items())} pixels."
+        )
+    size = next(iter(sizes.values()), (1, 1))
     return size, max((v.shape[2] for v in values.values() if v.dim() == 3), default=1), some
 
 

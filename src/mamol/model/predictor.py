@@ -67,6 +67,9 @@ class MamolPredictor:
         Raises AllModalitiesMissing, and UnknownName / ShapeMismatch for modalities that the model does not know.
         """
         full = self._complete(batch)
+        if not len(batch):
+            rest = () if self.model.task == "sample" else next(iter(full.values.values())).shape[2:]
+            return np.zeros((0, len(self.classes), *rest), dtype=np.float32)
         self._refuse_empty(full.pattern(self.modalities))
         self.model.eval()
         with torch.no_grad():

@@ -115,7 +115,12 @@ class PretrainedClassifier(nn.Module):
             tower.stand_in(normalizer)
 
     def measure(self, values: Mapping[str, Tensor], available: Mapping[str, Tensor]) -> None:
-        """Measure mean and deviation of every tower's feature on one batch of training samples, before training."""
+        """Measure mean and deviation of every tower's feature on one batch of training samples, before training.
+
+        Values that are far from what a tower's model has seen are logged.
+        """
+        for _, tower in self._each():
+            tower.warn_of_units()
         present = torch.stack([anywhere(available[m.name]) for m in self.modalities], dim=1)
         self.eval()
         with torch.no_grad():

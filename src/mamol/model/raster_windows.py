@@ -101,9 +101,9 @@ class RasterWindows:
         side = self.side
         self._pad(0, max(side - self.width, 0), 0, max(side - self.height, 0))
         corners = [(y, x) for y in starts(self.height, side, side) for x in starts(self.width, side, side)]
-        values, available = self._cut(corners[:: -(-len(corners) // most)])
-        rows = torch.stack([anywhere(a) for a in available.values()]).any(0)
-        return {m: v[rows] for m, v in values.items()}, {m: a[rows] for m, a in available.items()}
+        observed = torch.stack([a[0] for a in self.available.values()]).any(0)
+        corners = [(y, x) for y, x in corners if bool(observed[y : y + side, x : x + side].any())]
+        return self._cut(corners[:: -(-len(corners) // most)])
 
     def _by_pattern(self, corners: list[Corner], folds: Folds) -> Iterator[tuple[AnyClassifier, list[Corner]]]:
         """Yield chunks of windows that hold anything, each with the model that runs it."""

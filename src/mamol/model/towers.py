@@ -12,6 +12,7 @@ its modality. Values come normalised by the data's Normalizer; a tower that need
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -31,6 +32,7 @@ from mamol.model.places import CANONICAL
 from mamol.model.rules import refuse_mixing
 from mamol.model.tokens import Tokenizer
 
+log = logging.getLogger(__name__)
 MOST_TOKENS = 64
 Experts = list[Tensor] | None
 """None runs the frozen model alone; a list turns the experts on, and takes what their routers add to the loss."""
@@ -66,6 +68,9 @@ class Tower(nn.Module):
 
     def stand_in(self, normalizer: Normalizer) -> None:
         """Learn from the normalisation what the tower has to undo; nothing by default."""
+
+    def warn_of_units(self) -> None:
+        """Log values that are far from what the pretrained model has seen; nothing by default."""
 
     def bound(self, present: Bool[Tensor, "B M"], experts: Experts) -> nn.Module:
         """Return the pretrained model with the experts that `present` turns on, for one call."""
@@ -154,6 +159,15 @@ class ImageTower(Tower):
     def stand_in(self, normalizer: Normalizer) -> None:
         """Learn the statistics of the image's bands."""
         self.raw.fill(normalizer, self.names[0])
+
+    def warn_of_units(self) -> None:
+        """Log that an image is no RGB in 0..1, such as one of 8-bit numbers."""
+        low, high = float((self.raw.mean - 2 * self.raw.std).min()), float((self.raw.mean + 2 * self.raw.std).max())
+        if high - low > 3 or high < 0 or low > 1:
+            log.warning(
+                "most values of '%s' lie in %.3g..%.3g; a pretrained vision model reads RGB in 0..1, divide 8-bit ones by 255",
+                self.names[0], low, high,
+            )  # fmt: skip
 
     def forward(
         self, values: Mapping[str, Tensor], available: Mapping[str, Tensor], present: Bool[Tensor, "B M"], experts: Experts

@@ -147,12 +147,21 @@ class Feed:
 
     def draw_missing(self, draw: Draw, step: int) -> Tensor:
         """Draw which modalities each sample of a batch loses, bool (B, M), by train.patterns."""
-        t = self.config.train
-        observed = np.stack([anywhere(draw.available[m]).numpy() for m in self.order], axis=1)
+        t, observed = self.config.train, self._observed(draw)
         rng = generator(self.seed, "pattern", step)
         needed = np.array([m in self.taught for m in self.order]) if self.taught else None
         kept = draw_training_patterns(observed, t.patterns, t.missing_rate, rng, self.held_out_patterns, needed)
         return torch.from_numpy(observed & ~kept)
+
+    def fullest(self, draw: Draw, missing: Tensor) -> Draw:
+        """Return all that training may show of a batch: without `missing` (B, M) where a sample's own pattern is held out."""
+        if not len(self.held_out_patterns):
+            return draw
+        held = (self._observed(draw)[:, None] == self.held_out_patterns).all(2).any(1)
+        return draw.without(missing & torch.from_numpy(held)[:, None], self.order)
+
+    def _observed(self, draw: Draw) -> np.ndarray:
+        return np.stack([anywhere(draw.available[m]).numpy() for m in self.order], axis=1)
 
     def _samples(self, chosen: np.ndarray) -> Draw:
         values, available = self.pieces[0]

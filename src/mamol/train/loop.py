@@ -23,6 +23,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from mamol.config import TrainConfig
+from mamol.errors import TrainingDiverged
 from mamol.model.build import AnyClassifier
 from mamol.model.classifier import Classifier
 from mamol.seed import seed_torch
@@ -113,7 +114,8 @@ def fit(
 ) -> History:
     """Train until config.steps or until validation stops improving; the model ends with the best weights.
 
-    `state` is where to save and, if the file is there, to resume from; None keeps nothing. Raises CheckpointError.
+    `state` is where to save and, if the file is there, to resume from; None keeps nothing. Raises CheckpointError, and
+    TrainingDiverged as soon as the loss or a weight is not finite.
     """
     accelerator = Accelerator(mixed_precision=config.precision, cpu=not torch.cuda.is_available())
     model.to(accelerator.device)
@@ -133,9 +135,12 @@ def fit(
     weight = feed.class_weight().to(accelerator.device)
     while trainer.step < config.steps and trainer.history.stale < config.patience:
         loss = _step(trainer, optimizer, feed, weight, accelerator)
+        must_be_finite(loss, "train", trainer.step + 1, learning_rate(trainer.step, config))
         _average(trainer, config.ema)
         trainer.step += 1
         if trainer.step % config.eval_every == 0 or trainer.step == config.steps:
+            weights_norm = float(sum(p.detach().norm() for p in trainer.mean.values()))
+            must_be_finite(weights_norm, "train", trainer.step, learning_rate(trainer.step - 1, config))
             row = {"step": trainer.step, "loss": loss, "lr": learning_rate(trainer.step - 1, config)}
             row["score"] = _evaluate(trainer, validation)
             trainer.history.rows.append(row)
@@ -150,13 +155,22 @@ def fit(
     return trainer.history
 
 
+def must_be_finite(value: float, section: str, step: int, lr: float) -> None:
+    """Raise TrainingDiverged for a loss, or a norm of weights, that is not finite; what it came to be is of no use."""
+    if not math.isfinite(value):
+        raise TrainingDiverged(
+            f"the training diverged: after step {step}, at a learning rate of {lr:.2g}, loss or weights are no numbers any more. "
+            f"Lower {section}.lr, look for outlandish values in the bands, and begin anew in another folder."
+        )
+
+
 def _step(trainer: Trainer, optimizer: torch.optim.Optimizer, feed: Feed, weight: Tensor, accelerator: Accelerator) -> float:
     """Take one optimizer step and return the mean loss over all processes."""
     config, model, step = feed.config.train, trainer.model, trainer.step
     whole = feed.draw(step, config.batch)
     missing = feed.draw_missing(whole, step)
     share = slice(accelerator.process_index, None, accelerator.num_processes)
-    draw = whole.part(share).to(accelerator.device)
+    draw = feed.fullest(whole, missing).part(share).to(accelerator.device)
     subset = draw.without(missing[share].to(accelerator.device), feed.order)
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(step, config)

@@ -43,7 +43,7 @@ def labelled(logits: Tensor, labels: Tensor, task: str) -> tuple[Float[Tensor, "
 
 
 def batch_loss(model: AnyClassifier, draw: Draw, subset: Draw, weight: Tensor, config: TrainConfig) -> LossSum:
-    """Return the loss of one batch; `draw` has every observed modality, `subset` fewer, `weight` (K,) per class.
+    """Return the loss of one batch; `draw` has all that may be shown, `subset` fewer, `weight` (K,) per class.
 
     `draw` is run, and learnt from, if config.distill or config.more_vs_fewer is above 0 only.
     """

@@ -21,7 +21,7 @@ from mamol.model.classifier import Classifier
 from mamol.model.tokens import Tokens, whole_cells
 from mamol.seed import generator, seed_torch
 from mamol.train.feed import Draw, Feed
-from mamol.train.loop import Progress, schedule, silent
+from mamol.train.loop import Progress, must_be_finite, schedule, silent
 from mamol.train.state import reading_state, write_state
 
 SAVE_EVERY = 100
@@ -46,7 +46,7 @@ def pretrain(
     """Train tokenizers and backbone in place; return the loss every 50 steps. The same seed gives the same bits.
 
     `state` is where to save and, if the file is there, to go on from, to the same bits; None keeps nothing. Raises
-    CheckpointError.
+    CheckpointError, and TrainingDiverged for a loss that is not finite.
     """
     seed_torch(feed.seed, "pretrain")
     device = next(model.parameters()).device
@@ -69,6 +69,7 @@ def pretrain(
         optimizer.step()
         if step % 50 == 0 or step == config.pretrain.steps - 1:
             losses.append(float(loss.detach()))
+            must_be_finite(losses[-1], "pretrain", step + 1, config.pretrain.lr)
         if state is not None and (step + 1) % SAVE_EVERY == 0:
             _save(state, weights, optimizer, losses, step + 1)
         progress("pretrain", step + 1, config.pretrain.steps, f"loss {losses[-1]:.3f}")
