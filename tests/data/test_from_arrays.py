@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import rasterio
 
 import mamol
 from made import made_samples, made_scene, tiny_config
+from mamol.data.checked import checked
 from mamol.data.dataset import UNLABELLED, Georeference
 from mamol.data.texts import decode_texts
 from mamol.errors import DataError, ShapeMismatch, UnknownName, UsageError
@@ -54,8 +57,6 @@ def test_a_scene_from_arrays_is_mapped_on_its_ground(tmp_path: Path) -> None:
     np.testing.assert_array_equal(data.tiles[0].available["lidar"], tile.available["lidar"])
     mamol.train_model(data, tmp_path / "run", mamol.TrainOptions(tiny_config()))
     path = mamol.map_scene(tmp_path / "run", data, tmp_path / "map.tif")[0].classes
-    import rasterio
-
     with rasterio.open(path) as written:
         assert written.crs.to_epsg() == 32632
         assert written.shape == (64, 64)
@@ -103,6 +104,49 @@ def test_what_a_masked_array_masks_is_missing() -> None:
         np.testing.assert_array_equal(scene.tiles[0].available[m], ~values.mask[0])
     samples = mamol.samples_from_arrays("m", {"x": np.ma.masked_equal([[1.0, 2.0], [3.0, -1.0]], -1.0)}, classes=["a"])
     assert samples.samples.available["x"].tolist() == [True, False]
+
+
+def test_what_is_masked_in_labels_groups_the_split_and_availability_is_none() -> None:
+    mask = [False, False, True, True]
+    values = {"v": np.zeros((4, 2))}
+    for raw in (np.array([0, 1, 0, 1], np.uint8), np.array([0, 1, 7, 255], np.uint16), np.array([0.0, 1.0, np.nan, 0.5])):
+        data = mamol.samples_from_arrays("m", values, np.ma.array(raw, mask=mask), ["a", "b"])
+        assert data.labels.tolist() == [0, 1, UNLABELLED, UNLABELLED]
+    for names in (np.array(["a", "b", "?", "a"]), np.array(["a", "b", "?", 3], dtype=object)):
+        data = mamol.samples_from_arrays("m", values, np.ma.array(names, mask=mask))
+        assert [c.name for c in data.classes] == ["a", "b"]
+        assert data.labels.tolist() == [0, 1, UNLABELLED, UNLABELLED]
+    farms = np.ma.array(["farm", "farm", "?", "?"], mask=mask)
+    data = mamol.samples_from_arrays("m", values, [0] * 4, ["a"], groups=farms, official=np.ma.array([1, 3, 1, 3], mask=mask))
+    assert data.groups[0] == data.groups[1] == "farm"
+    assert len(set(data.groups)) == 3
+    assert data.official is not None
+    assert data.official.tolist() == [1, 3, 0, 0]
+    there = {"v": np.ma.array([True, False, True, True], mask=mask)}
+    data = mamol.samples_from_arrays("m", values, [0] * 4, ["a"], available=there)
+    assert data.samples.available["v"].tolist() == [True, False, False, False]
+    texts = np.ma.array(["x", "y", "z", "z"], mask=mask)
+    data = mamol.samples_from_arrays("m", {"note": texts}, [0] * 4, ["a"])
+    assert data.samples.available["note"].tolist() == [True, True, False, False]
+    with pytest.raises(DataError, match="labels must be whole numbers, 0 to 1; got bool"):
+        mamol.samples_from_arrays("m", values, np.ma.array([True, False, True, True], mask=mask), ["a", "b"])
+
+
+def test_labels_as_rasterio_reads_them_masked_stay_unlabelled(tmp_path: Path) -> None:
+    with rasterio.open(
+        tmp_path / "labels.tif", "w", driver="GTiff", width=3, height=2, count=1, dtype="uint8", nodata=0, crs="EPSG:32632",
+        transform=rasterio.Affine(10, 0, 500_000, 0, -10, 5_000_000),
+    ) as file:  # fmt: skip
+        file.write(np.array([[[0, 1, 2], [0, 2, 1]]], np.uint8))
+    with rasterio.open(tmp_path / "labels.tif") as file:
+        labels = file.read(1, masked=True) - 1
+    values, official = {"hsi": np.ones((2, 2, 3))}, np.ma.array(np.ones((2, 3), int), mask=labels.mask)
+    scene = mamol.scene_from_arrays("valley", values, labels, ["forest", "water"], official=official)
+    assert scene.tiles[0].labels.tolist() == [[UNLABELLED, 0, 1], [UNLABELLED, 1, 0]]
+    assert scene.tiles[0].official is not None
+    assert scene.tiles[0].official.tolist() == [[0, 1, 1], [0, 1, 1]]
+    tile = replace(scene.tiles[0], labels=labels)
+    assert checked(replace(scene, tiles=(tile,))).tiles[0].labels.tolist() == scene.tiles[0].labels.tolist()
 
 
 def test_tables_and_what_is_null_in_them_are_taken() -> None:

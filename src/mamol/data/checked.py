@@ -4,6 +4,8 @@ values         float32 in the shape of the modality; what is NaN, infinite or to
 availability   bool in that shape without the band axis
 labels         whole numbers: -1, or 0 to K - 1
 groups         text; a sample without one is a group of its own
+
+What a masked array masks is missing: a value that is not available, no label, no group, no part of the split.
 """
 
 from __future__ import annotations
@@ -197,7 +199,7 @@ def _values(raw: Any, shape: tuple[int, ...], where: str) -> np.ndarray:
 
 
 def _mask(raw: Any, shape: tuple[int, ...], where: str) -> np.ndarray:
-    mask = np.asarray(raw)
+    mask = np.asarray(filled(raw, False))
     if mask.shape != shape:
         raise ShapeMismatch(f"{where} has shape {mask.shape}; it must be {shape}, the values' without the band axis.")
     if mask.dtype != bool and (mask.dtype.kind not in "iuf" or not np.isin(mask, (0, 1)).all()):
@@ -210,6 +212,11 @@ def _unmasked(raw: Any, available: np.ndarray, bands: int) -> np.ndarray:
     return available & ~np.ma.getmaskarray(raw).any(axis=bands) if isinstance(raw, np.ma.MaskedArray) else available
 
 
+def filled(raw: Any, instead: Any) -> Any:
+    """Return a masked array with `instead` where it masks, of a type that holds it; anything else as it is."""
+    return np.where(np.ma.getmaskarray(raw), instead, raw.data) if isinstance(raw, np.ma.MaskedArray) else raw
+
+
 def says_something(values: np.ndarray, where: str) -> np.ndarray:
     """Return which texts (n, L) are not empty, bool (n,); raises DataError if one is not UTF-8."""
     try:
@@ -220,7 +227,7 @@ def says_something(values: np.ndarray, where: str) -> np.ndarray:
 
 
 def _official(raw: Any, shape: tuple[int, ...], where: str) -> np.ndarray:
-    parts = np.asarray(raw)
+    parts = np.asarray(filled(raw, UNUSED))
     if parts.shape != shape or not np.isin(parts, (UNUSED, TRAIN, TEST)).all():
         raise DataError(
             f"{where} must have shape {shape} and hold {UNUSED} (none), {TRAIN} (train) or {TEST} (test); in files, test is 2."
@@ -242,14 +249,15 @@ def whole_labels(raw: Any, classes: int, where: str) -> np.ndarray:
     """Return labels as int16; raises DataError for what is no whole number from -1 to the last class."""
     if classes > np.iinfo(np.int16).max:
         raise DataError(f"{where}: {classes} classes are more than the {np.iinfo(np.int16).max} that labels can tell apart.")
-    labels = np.asarray(raw)
+    given = np.asanyarray(raw)
+    if given.dtype.kind not in "iuf":
+        raise DataError(f"{where} must be whole numbers, 0 to {classes - 1}; got {given.dtype}.")
+    labels = np.asarray(filled(given, np.int64(UNLABELLED)))
     if labels.dtype.kind == "f":
         if np.isnan(labels).any():
             raise DataError(f"{where}: {int(np.isnan(labels).sum())} are NaN; write what is unlabelled as {UNLABELLED}.")
         if (labels != np.round(labels)).any():
             raise DataError(f"{where} must be whole numbers; got {labels[labels != np.round(labels)][0]}.")
-    elif labels.dtype.kind not in "iu":
-        raise DataError(f"{where} must be whole numbers, 0 to {classes - 1}; got {labels.dtype}.")
     if labels.size and not UNLABELLED <= labels.min() <= labels.max() < classes:
         raise DataError(
             f"{where} lie in {labels.min()}..{labels.max()}; with {classes} classes they must lie in "
@@ -274,6 +282,7 @@ def shaped(raw: np.ndarray, shape: tuple[int, ...], where: str) -> np.ndarray:
 
 def text_groups(raw: Any, shape: tuple[int, ...], where: str) -> np.ndarray:
     """Return the group of each sample as text, (n,); one that has none (null, NaN) is alone in its own."""
+    raw = filled(raw, None)
     groups = shaped(np.asarray(raw, dtype=None if isinstance(raw, np.ndarray) else object), shape, where)
     given = zip(groups, pd.isna(groups), strict=True)
     return np.array([f"(no group) {i}" if absent else str(group) for i, (group, absent) in enumerate(given)], dtype=str)

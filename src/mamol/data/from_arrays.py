@@ -3,8 +3,8 @@
     samples_from_arrays("points", {"s2": (n, C, T), "weather": (n, C)}, labels, ["maize", "wheat"], groups=fields)
     scene_from_arrays("valley", {"hsi": (C, H, W), "lidar": (1, H, W)}, labels, ["forest", "water"])
 
-What a modality is follows from its axes; NaN and what a masked array masks are missing. For units, band
-names or several tiles build Scene and SampleSet themselves, or change what comes back with dataclasses.replace.
+What a modality is follows from its axes; NaN and what a masked array masks are missing, of labels unlabelled. For units,
+band names or several tiles build Scene and SampleSet themselves, or change what comes back with dataclasses.replace.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mamol.data.checked import checked
+from mamol.data.checked import checked, filled
 from mamol.data.dataset import UNLABELLED, Georeference, SampleSet, Scene, Tile, classes_from
 from mamol.data.texts import encode_texts
 from mamol.errors import DataError, ShapeMismatch, UsageError, unknown
@@ -108,7 +108,7 @@ def _texts(values: Any) -> list[str] | None:
         return None
     if not isinstance(values, np.ndarray | pd.Series | list | tuple) or not all(np.ndim(v) == 0 for v in values):
         return None
-    there = [None if pd.isna(v) else v for v in values]
+    there = [None if pd.isna(v) else v for v in filled(values, None)]
     if not all(isinstance(v, str) for v in there if v is not None) or all(v is None for v in there):
         return None
     return [v or "" for v in there]
@@ -127,7 +127,7 @@ def _modality(name: str, values: np.ndarray, text: bool) -> Modality:
 def _there(available: Mapping[str, Any] | None, name: str, values: np.ndarray, bands: int) -> np.ndarray:
     """Return where a modality is available: as said, or everywhere; what is no number is taken out by `checked`."""
     if available is not None and name in available:
-        return np.asarray(available[name])
+        return np.asanyarray(available[name])
     return np.ones(values.shape[:bands] + values.shape[bands + 1 :], dtype=bool)
 
 
@@ -144,8 +144,9 @@ def _labels(raw: Any, shape: tuple[int, ...], classes: Sequence[str]) -> tuple[n
         raise UsageError(f"classes are a list of names, which are texts; got {classes!r}.")
     if raw is None:
         return np.full(shape, UNLABELLED), names
-    labels = np.asarray(raw, dtype=None if isinstance(raw, np.ndarray) else object)
+    labels = np.asanyarray(raw, dtype=None if isinstance(raw, np.ndarray) else object)
     if labels.dtype.kind in "OUS":
+        labels = filled(labels, None)
         flat = labels.ravel()
         absent = np.array([bool(pd.isna(v)) or v == "" for v in flat], dtype=bool)
         if absent.all() or all(isinstance(v, str) for v in flat[~absent]):
