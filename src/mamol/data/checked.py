@@ -107,7 +107,9 @@ def _tile(tile: Tile, scene: Scene, faults: list[DataError]) -> Tile:
             continue
         with _gathered(faults):
             given = _values(tile.values[m.name], (m.bands, *shape), f"{where}: '{m.name}'")
-            there = _mask(tile.available.get(m.name, np.ones(shape, dtype=bool)), shape, f"{where}: availability of '{m.name}'")
+            there = availability(
+                tile.available.get(m.name, np.ones(shape, dtype=bool)), shape, f"{where}: availability of '{m.name}'"
+            )
             there = _unmasked(tile.values[m.name], there, 0)
             values[m.name], available[m.name] = given, measured_only(given, there, m.name, where)
     _unknown({**tile.values, **tile.available}, scene.modalities, where, faults)
@@ -151,7 +153,7 @@ def _samples(dataset: SampleSet, faults: list[DataError]) -> SampleSet:
                 raise DataError(f"{where}: '{m.name}' has shape {np.shape(raw)}; a {m.kind} has {AXES[m.kind]} axes.")
             given = _values(raw, (count, m.bands, *np.shape(raw)[2:]), f"{where}: '{m.name}'")
             rest = given.shape[:1] + given.shape[2:]
-            there = _mask(dataset.samples.available[m.name], rest, f"{where}: availability of '{m.name}'")
+            there = availability(dataset.samples.available[m.name], rest, f"{where}: availability of '{m.name}'")
             there = measured_only(given, _unmasked(raw, there, 1), m.name, where, 1)
             if m.kind == "text":
                 there = there & says_something(np.where(there[:, None], given, 0), f"{where}: '{m.name}'")
@@ -198,12 +200,14 @@ def _values(raw: Any, shape: tuple[int, ...], where: str) -> np.ndarray:
     return numbers(np.asarray(raw), where)
 
 
-def _mask(raw: Any, shape: tuple[int, ...], where: str) -> np.ndarray:
+def availability(raw: Any, shape: tuple[int, ...], where: str) -> np.ndarray:
+    """Return availability as bool; raises ShapeMismatch, and DataError for what is neither True nor False, 1 nor 0."""
     mask = np.asarray(filled(raw, False))
     if mask.shape != shape:
         raise ShapeMismatch(f"{where} has shape {mask.shape}; it must be {shape}, the values' without the band axis.")
     if mask.dtype != bool and (mask.dtype.kind not in "iuf" or not np.isin(mask, (0, 1)).all()):
-        raise DataError(f"{where} is of type {mask.dtype}; it must be True where there is a value, and False elsewhere.")
+        held = f"; it holds {mask[~np.isin(mask, (0, 1))][0]:g}" if mask.dtype.kind in "iuf" else ""
+        raise DataError(f"{where} is of type {mask.dtype}; it must be True where there is a value, and False elsewhere{held}.")
     return mask.astype(bool, copy=False)
 
 
