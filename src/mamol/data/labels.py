@@ -55,7 +55,7 @@ def find_classes(spec: SceneSpec, tiles: tuple[str, ...]) -> tuple[tuple[ClassIn
         infos = tuple(ClassInfo(i.name, c.colour or i.colour) for i, c in zip(infos, spec.classes, strict=True))
         return infos, _declared(spec.classes, spec.labels.path, vector)
     found = sorted({v for t in tiles for v in _values(spec, spec.labels, t, vector)}, key=lambda v: (str(type(v)), v))
-    names = [str(v) if vector else f"class {v:g}" for v in found]
+    names = [str(v) if vector else f"class {_digits(v)}" for v in found]
     return classes_from(names), {v: k for k, v in enumerate(found)}
 
 
@@ -145,15 +145,20 @@ def _to_classes(values: np.ndarray, spec: LabelSpec, lookup: dict[float | str, i
         if value in lookup:
             out[values == value] = lookup[value]
         elif value not in ignored:
-            strange.append(f"{value:g}")
+            strange.append(_digits(value))
     if strange:
         one = len(strange) == 1
         raise DataError(
             f"the labels {path} hold the value{'' if one else 's'} {some(strange)}, which {'is' if one else 'are'} none of the "
-            f"classes ({', '.join(f'{v:g}' for v in lookup if isinstance(v, float))}) and not in ignore = "
-            f"[{', '.join(f'{v:g}' for v in ignored)}]. List them in [[classes]], or in ignore = of [labels] to leave them out."
+            f"classes ({', '.join(_digits(v) for v in lookup if isinstance(v, float))}) and not in ignore = "
+            f"[{', '.join(map(_digits, ignored))}]. List them in [[classes]], or in ignore = of [labels] to leave them out."
         )
     return out
+
+
+def _digits(value: float | str) -> str:
+    """Return a raster value with all of its digits: codes of crops have ten and more."""
+    return attribute_text(value) or "nan"
 
 
 def _values(spec: SceneSpec, labels: LabelSpec, tile: str, vector: bool) -> set[float | str]:
