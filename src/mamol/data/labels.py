@@ -186,7 +186,13 @@ def _polygons(path: Path, spec: LabelSpec) -> tuple[np.ndarray, list[str], str]:
             f"{path} holds no shapes, only a table of {', '.join(layer.columns)}; name its layer of polygons with layer = in "
             "[labels], or give another file."
         )
-    return layer.shapes, [attribute_text(v) for v in layer.columns[spec.field]], layer.crs
+    values = layer.columns[spec.field]
+    if lists := [v for v in values if isinstance(v, np.ndarray)]:
+        raise DataError(
+            f"field '{spec.field}' of {path} holds lists, such as {lists[0].tolist()}; a class is one text or number. "
+            "Write it to a field of its own, and name that with field = in [labels]."
+        )
+    return layer.shapes, [attribute_text(v) for v in values], layer.crs
 
 
 def _burn(path: Path, spec: LabelSpec, grid: Grid, lookup: dict[float | str, int]) -> np.ndarray:
