@@ -14,6 +14,7 @@ import mamol
 from made import made_samples, made_scene, tiny_config
 from mamol.data.checked import checked
 from mamol.data.dataset import UNLABELLED, Georeference
+from mamol.data.samples import load_samples
 from mamol.data.texts import decode_texts
 from mamol.errors import DataError, ShapeMismatch, UnknownName, UsageError
 
@@ -185,3 +186,24 @@ def test_labels_of_two_kinds_and_names_that_are_none_are_told() -> None:
         mamol.samples_from_arrays("m", {2: np.zeros((3, 2))}, [0, 1, 0], ["a", "b"])  # type: ignore[dict-item]
     with pytest.raises(DataError, match=r"'v' is no array of numbers .*pad what is short with NaN"):
         mamol.samples_from_arrays("m", {"v": [[1, 2], [3]]}, [0, 1], ["a", "b"])
+
+
+@pytest.mark.parametrize("dtype", ["S", object], ids=["npz", "hdf5"])
+def test_names_that_are_bytes_are_decoded(dtype: object, tmp_path: Path) -> None:
+    crops, farms = [n.encode() for n in ("maïs", "blé", "maïs")], [b"f1", b"f1", b"f2"]
+    vector = {"v": np.zeros((3, 2)), "note": np.array(crops, dtype=dtype)}
+    data = mamol.samples_from_arrays("m", vector, np.array(crops, dtype=dtype), groups=np.array(farms, dtype=dtype))
+    assert [c.name for c in data.classes] == ["blé", "maïs"]
+    assert data.labels.tolist() == [1, 0, 1]
+    assert data.groups.tolist() == ["f1", "f1", "f2"]
+    assert decode_texts(data.samples.values["note"]) == ["maïs", "blé", "maïs"]
+    assert load_samples(mamol.write_samples(data, tmp_path / "set")).groups.tolist() == ["f1", "f1", "f2"]
+    scene = mamol.scene_from_arrays("m", {"v": np.zeros((1, 1, 3))}, np.array([crops], dtype=dtype))
+    assert scene.tiles[0].labels.tolist() == [[1, 0, 1]]
+    tile = replace(scene.tiles[0], group=b"f1")
+    assert checked(replace(scene, tiles=(tile,))).tiles[0].group == "f1"
+    latin = np.array([n.encode("latin1") for n in ("maïs", "blé", "maïs")], dtype=dtype)
+    with pytest.raises(DataError, match=r"labels hold b'ma\\xefs', which is not UTF-8.*decode it"):
+        mamol.samples_from_arrays("m", {"v": np.zeros((3, 2))}, latin)
+    with pytest.raises(DataError, match=r"'m': groups hold b'ma\\xefs', which is not UTF-8.*decode it"):
+        mamol.samples_from_arrays("m", {"v": np.zeros((3, 2))}, groups=latin)

@@ -196,6 +196,16 @@ def test_availability_may_be_said_and_what_is_of_no_modality_lies_beside(tmp_pat
     assert len(set(read.groups)) == 4
 
 
+@TABLES
+def test_groups_that_are_bytes_are_texts(tmp_path: Path, table: str) -> None:
+    assert load_samples(save_table(tmp_path, table, group=[b"f1", b"f1", b"f2", b"f2"])).groups.tolist() == [
+        "f1",
+        "f1",
+        "f2",
+        "f2",
+    ]
+
+
 def test_names_of_a_table_s_index_are_columns_too(tmp_path: Path) -> None:
     folder = save_table(tmp_path, "samples.parquet", label=[0, 1, 0, 1], group=list("ffgg"), sample=range(4))
     frame = pd.read_parquet(folder / "samples.parquet")

@@ -23,7 +23,7 @@ from rasterio.errors import CRSError
 
 from mamol.data.dataset import UNLABELLED, ClassInfo, Dataset, Georeference, SampleSet, Scene, Tile
 from mamol.data.split import TEST, TRAIN, UNUSED
-from mamol.data.texts import decode_texts
+from mamol.data.texts import decode_texts, decoded, without_bytes
 from mamol.data.values import measured_only
 from mamol.errors import DataError, MamolError, ShapeMismatch, UsageError, together
 from mamol.modality import AXES, Batch, Kind, Modality
@@ -121,7 +121,9 @@ def _tile(tile: Tile, scene: Scene, faults: list[DataError]) -> Tile:
     place = tile.georeference
     with _gathered(faults):
         place = _georeference(place, where)
-    group = str(tile.name if tile.group is None else tile.group)
+    group = tile.name if tile.group is None else tile.group
+    with _gathered(faults):
+        group = str(decoded(group, f"{where}: its groups"))
     return replace(tile, values=values, available=available, labels=labels, group=group, georeference=place, official=official)
 
 
@@ -288,5 +290,6 @@ def text_groups(raw: Any, shape: tuple[int, ...], where: str) -> np.ndarray:
     """Return the group of each sample as text, (n,); one that has none (null, NaN) is alone in its own."""
     raw = filled(raw, None)
     groups = shaped(np.asarray(raw, dtype=None if isinstance(raw, np.ndarray) else object), shape, where)
+    groups = without_bytes(groups, where)
     given = zip(groups, pd.isna(groups), strict=True)
     return np.array([f"(no group) {i}" if absent else str(group) for i, (group, absent) in enumerate(given)], dtype=str)
