@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import rasterio
 
 import mamol
 from made import made_samples, made_scene, tiny_config
+from mamol.data.checked import checked
 from mamol.data.dataset import UNLABELLED, Georeference
+from mamol.data.samples import load_samples
 from mamol.data.texts import decode_texts
 from mamol.errors import DataError, ShapeMismatch, UnknownName, UsageError
 
@@ -54,8 +58,6 @@ def test_a_scene_from_arrays_is_mapped_on_its_ground(tmp_path: Path) -> None:
     np.testing.assert_array_equal(data.tiles[0].available["lidar"], tile.available["lidar"])
     mamol.train_model(data, tmp_path / "run", mamol.TrainOptions(tiny_config()))
     path = mamol.map_scene(tmp_path / "run", data, tmp_path / "map.tif")[0].classes
-    import rasterio
-
     with rasterio.open(path) as written:
         assert written.crs.to_epsg() == 32632
         assert written.shape == (64, 64)
@@ -105,6 +107,49 @@ def test_what_a_masked_array_masks_is_missing() -> None:
     assert samples.samples.available["x"].tolist() == [True, False]
 
 
+def test_what_is_masked_in_labels_groups_the_split_and_availability_is_none() -> None:
+    mask = [False, False, True, True]
+    values = {"v": np.zeros((4, 2))}
+    for raw in (np.array([0, 1, 0, 1], np.uint8), np.array([0, 1, 7, 255], np.uint16), np.array([0.0, 1.0, np.nan, 0.5])):
+        data = mamol.samples_from_arrays("m", values, np.ma.array(raw, mask=mask), ["a", "b"])
+        assert data.labels.tolist() == [0, 1, UNLABELLED, UNLABELLED]
+    for names in (np.array(["a", "b", "?", "a"]), np.array(["a", "b", "?", 3], dtype=object)):
+        data = mamol.samples_from_arrays("m", values, np.ma.array(names, mask=mask))
+        assert [c.name for c in data.classes] == ["a", "b"]
+        assert data.labels.tolist() == [0, 1, UNLABELLED, UNLABELLED]
+    farms = np.ma.array(["farm", "farm", "?", "?"], mask=mask)
+    data = mamol.samples_from_arrays("m", values, [0] * 4, ["a"], groups=farms, official=np.ma.array([1, 3, 1, 3], mask=mask))
+    assert data.groups[0] == data.groups[1] == "farm"
+    assert len(set(data.groups)) == 3
+    assert data.official is not None
+    assert data.official.tolist() == [1, 3, 0, 0]
+    there = {"v": np.ma.array([True, False, True, True], mask=mask)}
+    data = mamol.samples_from_arrays("m", values, [0] * 4, ["a"], available=there)
+    assert data.samples.available["v"].tolist() == [True, False, False, False]
+    texts = np.ma.array(["x", "y", "z", "z"], mask=mask)
+    data = mamol.samples_from_arrays("m", {"note": texts}, [0] * 4, ["a"])
+    assert data.samples.available["note"].tolist() == [True, True, False, False]
+    with pytest.raises(DataError, match="labels must be whole numbers, 0 to 1; got bool"):
+        mamol.samples_from_arrays("m", values, np.ma.array([True, False, True, True], mask=mask), ["a", "b"])
+
+
+def test_labels_as_rasterio_reads_them_masked_stay_unlabelled(tmp_path: Path) -> None:
+    with rasterio.open(
+        tmp_path / "labels.tif", "w", driver="GTiff", width=3, height=2, count=1, dtype="uint8", nodata=0, crs="EPSG:32632",
+        transform=rasterio.Affine(10, 0, 500_000, 0, -10, 5_000_000),
+    ) as file:  # fmt: skip
+        file.write(np.array([[[0, 1, 2], [0, 2, 1]]], np.uint8))
+    with rasterio.open(tmp_path / "labels.tif") as file:
+        labels = file.read(1, masked=True) - 1
+    values, official = {"hsi": np.ones((2, 2, 3))}, np.ma.array(np.ones((2, 3), int), mask=labels.mask)
+    scene = mamol.scene_from_arrays("valley", values, labels, ["forest", "water"], official=official)
+    assert scene.tiles[0].labels.tolist() == [[UNLABELLED, 0, 1], [UNLABELLED, 1, 0]]
+    assert scene.tiles[0].official is not None
+    assert scene.tiles[0].official.tolist() == [[0, 1, 1], [0, 1, 1]]
+    tile = replace(scene.tiles[0], labels=labels)
+    assert checked(replace(scene, tiles=(tile,))).tiles[0].labels.tolist() == scene.tiles[0].labels.tolist()
+
+
 def test_tables_and_what_is_null_in_them_are_taken() -> None:
     frame = pd.DataFrame(
         {
@@ -141,3 +186,24 @@ def test_labels_of_two_kinds_and_names_that_are_none_are_told() -> None:
         mamol.samples_from_arrays("m", {2: np.zeros((3, 2))}, [0, 1, 0], ["a", "b"])  # type: ignore[dict-item]
     with pytest.raises(DataError, match=r"'v' is no array of numbers .*pad what is short with NaN"):
         mamol.samples_from_arrays("m", {"v": [[1, 2], [3]]}, [0, 1], ["a", "b"])
+
+
+@pytest.mark.parametrize("dtype", ["S", object], ids=["npz", "hdf5"])
+def test_names_that_are_bytes_are_decoded(dtype: object, tmp_path: Path) -> None:
+    crops, farms = [n.encode() for n in ("maïs", "blé", "maïs")], [b"f1", b"f1", b"f2"]
+    vector = {"v": np.zeros((3, 2)), "note": np.array(crops, dtype=dtype)}
+    data = mamol.samples_from_arrays("m", vector, np.array(crops, dtype=dtype), groups=np.array(farms, dtype=dtype))
+    assert [c.name for c in data.classes] == ["blé", "maïs"]
+    assert data.labels.tolist() == [1, 0, 1]
+    assert data.groups.tolist() == ["f1", "f1", "f2"]
+    assert decode_texts(data.samples.values["note"]) == ["maïs", "blé", "maïs"]
+    assert load_samples(mamol.write_samples(data, tmp_path / "set")).groups.tolist() == ["f1", "f1", "f2"]
+    scene = mamol.scene_from_arrays("m", {"v": np.zeros((1, 1, 3))}, np.array([crops], dtype=dtype))
+    assert scene.tiles[0].labels.tolist() == [[1, 0, 1]]
+    tile = replace(scene.tiles[0], group=b"f1")
+    assert checked(replace(scene, tiles=(tile,))).tiles[0].group == "f1"
+    latin = np.array([n.encode("latin1") for n in ("maïs", "blé", "maïs")], dtype=dtype)
+    with pytest.raises(DataError, match=r"labels hold b'ma\\xefs', which is not UTF-8.*decode it"):
+        mamol.samples_from_arrays("m", {"v": np.zeros((3, 2))}, latin)
+    with pytest.raises(DataError, match=r"'m': groups hold b'ma\\xefs', which is not UTF-8.*decode it"):
+        mamol.samples_from_arrays("m", {"v": np.zeros((3, 2))}, groups=latin)

@@ -159,3 +159,54 @@ def test_decibels_and_linear_power_are_told_apart() -> None:
     there = {"s1": np.ones(500, bool)}
     assert normalizer.unlike(Batch({"s1": decibels}, there)) == {}
     assert "mean 0.0" in normalizer.unlike(Batch({"s1": 10 ** (decibels / 10)}, there))["s1"]
+
+
+def fitted(values: np.ndarray, **config: int) -> Normalizer:
+    """Measure on all samples (n, C) of a modality `x`."""
+    data = samples_from_arrays("m", {"x": values}, np.zeros(len(values), int), ["a"])
+    split = make_split(data, "random", 0, 1)
+    split.roles[0][:] = TRAIN
+    return Normalizer.fit(data, split, DataConfig(**config))
+
+
+@pytest.mark.parametrize("config", [{}, {"compress": 3}, {"quantiles": 9}])
+@pytest.mark.parametrize("size", [1.0, 1e-8, 1e-15, 1e12])
+def test_values_of_any_unit_become_standard(config: dict[str, int], size: float) -> None:
+    values = np.random.default_rng(0).normal(3, 1, (400, 5)).astype(np.float32)
+    expected, scaled = fitted(values, **config).apply(values, "x"), (values * size).astype(np.float32)
+    np.testing.assert_allclose(fitted(scaled, **config).apply(scaled, "x"), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("always", [0.0, 1.0, 0.3, -9999.0, 1e-12, 1e12, 1e-44])
+def test_a_band_that_never_changes_in_training_is_not_blown_up(always: float) -> None:
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(300, 4)).astype(np.float32)
+    values[:, 3] = always
+    values[::2, 3] = np.nextafter(values[::2, 3], np.float32(2e12))  # as far as scale and offset round
+    for config in ({}, {"compress": 2}):
+        normalizer = fitted(values, **config)
+        assert np.abs(normalizer.apply(values, "x")).max() < 6
+        assert Normalizer.from_json(normalizer.to_json()).statistics["x"].std[3] >= 1
+    later = values[:1].copy()
+    later[0, 3] += 1
+    assert abs(fitted(values).apply(later, "x")[0, 3]) < 1.1
+
+
+def test_a_deviation_that_is_small_beside_its_mean_is_measured() -> None:
+    values = np.random.default_rng(0).normal(2.45e6, 3, (500, 2)).astype(np.float32)  # days
+    np.testing.assert_allclose(fitted(values).apply(values, "x").std(0), 1, atol=0.02)
+
+
+def test_statistics_of_older_runs_keep_their_meaning() -> None:
+    older = {"x": {"unit_spectrum": False, "mean": [0.0, 1e-8], "std": [1e-6, 1e-6], "components": None, "spread": None}}
+    normalizer = Normalizer.from_json(json.loads(json.dumps(older)))
+    np.testing.assert_allclose(normalizer.apply(np.array([[1.0, 2e-8]], np.float32), "x"), [[1e6, 0.01]], rtol=1e-5)
+
+
+def test_kinds_that_training_never_has_are_no_sign_of_another_magnitude() -> None:
+    rng = np.random.default_rng(0)
+    kinds = np.eye(9, dtype=np.float32)
+    normalizer, there = fitted(kinds[rng.integers(0, 3, 300)]), {"x": np.ones(200, bool)}
+    assert normalizer.unlike(Batch({"x": kinds[rng.integers(0, 3, 200)]}, there)) == {}
+    assert normalizer.unlike(Batch({"x": kinds[rng.integers(0, 9, 200)]}, there)) == {}
+    assert list(normalizer.unlike(Batch({"x": 1e-4 * kinds[rng.integers(0, 3, 200)]}, there))) == ["x"]

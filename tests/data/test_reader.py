@@ -261,6 +261,25 @@ def test_grids_that_do_not_overlap_are_refused(folder: Path) -> None:
         open_scene(folder).load()
 
 
+def test_class_codes_of_many_digits_keep_all_of_them(folder: Path) -> None:
+    codes = np.full((1, 12, 16), 3301010101, "uint32")
+    codes[0, 6:] += 1
+    write(folder / "labels.tif", codes)
+    toml = (folder / "scene.toml").read_text()
+    (folder / "scene.toml").write_text(toml[: toml.index("[[classes]]")])
+    scene = open_scene(folder / "scene.toml").load()
+    assert [c.name for c in scene.classes] == ["class 3301010101", "class 3301010102"]
+    assert np.unique(scene.tiles[0].labels).tolist() == [0, 1]
+    change(
+        folder,
+        'path = "labels.tif"',
+        'path = "labels.tif"\nignore = [1234567.0, 0.5]\n[[classes]]\nname = "a"\nvalue = 3301010101',
+    )
+    says = r"the value 3301010102, which is none of the classes \(3301010101\) and not in ignore = \[1234567, 0\.5\]"
+    with pytest.raises(DataError, match=says):
+        open_scene(folder / "scene.toml").load()
+
+
 def test_labels_of_another_size_and_nan_labels_are_refused(folder: Path) -> None:
     write(folder / "labels.tif", np.zeros((1, 11, 16), "uint8"))
     with pytest.raises(GridMismatch, match="11 x 16"):

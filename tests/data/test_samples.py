@@ -118,7 +118,7 @@ def test_labels_may_be_left_out_but_not_misspelt(tmp_path: Path) -> None:
     (tmp_path / "samples.toml").write_text('name = "p"\nclasses = ["a"]\n[modalities.x]\nkind = "vector"\nbands = 1\n')
     np.savez(tmp_path / "samples.npz", values_x=np.zeros((3, 1)))
     assert load_samples(tmp_path).labels.tolist() == [UNLABELLED] * 3
-    for wrong in ("label", "Labels", "LABELS", "lables"):
+    for wrong in ("Label", "Labels", "LABELS", "lables"):
         np.savez(tmp_path / "samples.npz", values_x=np.zeros((3, 1)), **{wrong: np.zeros(3, int)})
         with pytest.raises(DataError, match=rf"samples\.npz has the array '{wrong}', but no 'labels'\. Rename it if"):
             load_samples(tmp_path)
@@ -128,12 +128,92 @@ def test_labels_may_be_left_out_but_not_misspelt(tmp_path: Path) -> None:
     frame = pd.DataFrame({"x": [[1.0], [2.0]], "longitude": [1.0, 2.0]})
     frame.to_parquet(tmp_path / "samples.parquet")
     assert load_samples(tmp_path).labels.tolist() == [UNLABELLED] * 2
-    frame.assign(labels=[0, 0]).to_parquet(tmp_path / "samples.parquet")
-    with pytest.raises(DataError, match=r"samples\.parquet has the column 'labels', but no 'label'\. Rename it"):
+    frame.assign(Labels=[0, 0]).to_parquet(tmp_path / "samples.parquet")
+    with pytest.raises(DataError, match=r"samples\.parquet has the column 'Labels', but no 'label'\. Rename it"):
         load_samples(tmp_path)
     np.savez(tmp_path / "samples.npz", values_x=np.float32(1))
     with pytest.raises(DataError, match=r"labels have shape \(\)"):
         load_samples(tmp_path)
+
+
+def save_table(folder: Path, table: str, **columns: object) -> Path:
+    """Write four samples of a modality `x` of one band, with other arrays or columns beside."""
+    (folder / "samples.toml").write_text('name = "p"\nclasses = ["a", "b"]\n[modalities.x]\nkind = "vector"\nbands = 1\n')
+    if table == "samples.npz":
+        np.savez(folder / table, values_x=np.zeros((4, 1)), **{name: np.asarray(c) for name, c in columns.items()})
+    else:
+        pd.DataFrame({"x": [[0.0]] * 4, **columns}).to_parquet(folder / table)
+    return folder
+
+
+TABLES = pytest.mark.parametrize("table", ["samples.npz", "samples.parquet"])
+
+
+@TABLES
+@pytest.mark.parametrize("ending", ["", "s"])
+def test_labels_and_groups_are_read_under_either_name(tmp_path: Path, table: str, ending: str) -> None:
+    columns = {f"label{ending}": [0, 1, 0, 1], f"group{ending}": list("ffgg"), "longitude": [1.0, 2.0, 3.0, 4.0]}
+    read = load_samples(save_table(tmp_path, table, **columns))
+    assert read.labels.tolist() == [0, 1, 0, 1]
+    assert read.groups.tolist() == list("ffgg")
+
+
+@TABLES
+@pytest.mark.parametrize(
+    ("columns", "says"),
+    [
+        ({"group": list("ffgg"), "groups": list("abcd")}, "s 'groups?' and 'groups?', which mean the same; leave one out"),
+        ({"label": [0] * 4, "labels": [1] * 4}, "s 'labels?' and 'labels?', which mean the same; leave one out"),
+        (
+            {"Group": list("ffgg")},
+            r" 'Group', but no 'groups?'.*each sample is a group of its own.*these are read: labels?, groups?, off",
+        ),
+        ({"group_id": list("ffgg")}, " 'group_id', but no 'groups?'"),
+        ({"offical": [0, 1, 2, 1]}, " 'offical', but no 'official'.*no published split"),
+        ({"availability_x": [1, 0, 0, 1]}, " 'availability_x', but no 'available_x'.*every number counts as a value"),
+        ({"Available_X": [1, 0, 0, 1]}, " 'Available_X', but no 'available_x'"),
+        ({"mask_x": [1, 0, 0, 1]}, " 'mask_x', but no 'available_x'"),
+        (
+            {"available_x": [1.0, 0.0, np.nan, 1.0]},
+            "available_x .*True where there is a value, and False elsewhere; it holds nan",
+        ),
+        ({"available_x": [1, 0, 2, 1]}, "available_x .*it holds 2"),
+    ],
+)
+def test_names_that_are_misspelt_or_mean_two_things_are_told(
+    tmp_path: Path, table: str, columns: dict[str, object], says: str
+) -> None:
+    with pytest.raises(DataError, match=says):
+        load_samples(save_table(tmp_path, table, **columns))
+
+
+@TABLES
+def test_availability_may_be_said_and_what_is_of_no_modality_lies_beside(tmp_path: Path, table: str) -> None:
+    beside = {"available_water": [0.1] * 4, "doy_x": [120] * 4, "ground": list("abcd"), "soil_group": list("aabb")}
+    left_out = {"y": [1.0] * 4, "values_y": [1.0] * 4, "available_y": [True] * 4}
+    read = load_samples(save_table(tmp_path, table, available_x=[True, False, False, True], **beside, **left_out))
+    assert read.samples.available["x"].tolist() == [True, False, False, True]
+    assert len(set(read.groups)) == 4
+
+
+@TABLES
+def test_groups_that_are_bytes_are_texts(tmp_path: Path, table: str) -> None:
+    assert load_samples(save_table(tmp_path, table, group=[b"f1", b"f1", b"f2", b"f2"])).groups.tolist() == [
+        "f1",
+        "f1",
+        "f2",
+        "f2",
+    ]
+
+
+def test_names_of_a_table_s_index_are_columns_too(tmp_path: Path) -> None:
+    folder = save_table(tmp_path, "samples.parquet", label=[0, 1, 0, 1], group=list("ffgg"), sample=range(4))
+    frame = pd.read_parquet(folder / "samples.parquet")
+    for levels in ("group", ["group", "sample"], ["x", "group", "label"]):
+        rows = frame.assign(x=[1.0, 2.0, 3.0, 4.0]) if "x" in levels else frame
+        rows.set_index(levels).to_parquet(folder / "samples.parquet")
+        assert load_samples(folder).groups.tolist() == list("ffgg")
+        assert load_samples(folder).labels.tolist() == [0, 1, 0, 1]
 
 
 def test_a_nodata_that_nobody_declared_is_missing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -114,3 +114,28 @@ def test_layers_that_hold_no_polygons(tmp_path: Path) -> None:
 
 def test_an_empty_layer_labels_nothing(tmp_path: Path) -> None:
     assert (labels(save(tmp_path / "a.gpkg")) == -1).all()
+
+
+def test_texts_in_another_encoding_than_said_are_told_of(tmp_path: Path) -> None:
+    shapes = shapely.to_wkb(np.array([WORLD], dtype=object))
+    kinds = [np.array(["Föhre"], dtype=object)]
+    path = tmp_path / "trees.shp"
+    pyogrio.raw.write(path, shapes, kinds, ["kind"], geometry_type="Polygon", crs=DEGREES, encoding="latin1")
+    with pytest.raises(UnknownName, match="Föhre"):
+        labels(path)
+    (tmp_path / "trees.cpg").write_text("UTF-8")
+    says = r"trees\.shp .*not UTF-8 .*byte 0xf6.*its \.cpg.*write it anew as UTF-8"
+    with pytest.raises(DataError, match=says):
+        labels(path)
+    geojson = save(tmp_path / "trees.geojson", WORLD)
+    geojson.write_bytes(geojson.read_bytes().replace(b'"a"', b'"F\xf6hre"'))
+    with pytest.raises(DataError, match=r"trees\.geojson .*not UTF-8.*write it anew as UTF-8"):
+        labels(geojson)
+
+
+@pytest.mark.parametrize("kind", ['["oak", "beech"]', "[1, 2]"])
+def test_a_class_that_is_a_list_is_refused(tmp_path: Path, kind: str) -> None:
+    path = save(tmp_path / "a.geojson", WORLD)
+    path.write_text(path.read_text().replace('"a"', kind))
+    with pytest.raises(DataError, match=r"field 'kind' of .*a\.geojson holds lists, such as \[.*; a class is one text or number"):
+        labels(path)

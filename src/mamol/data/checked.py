@@ -4,6 +4,8 @@ values         float32 in the shape of the modality; what is NaN, infinite or to
 availability   bool in that shape without the band axis
 labels         whole numbers: -1, or 0 to K - 1
 groups         text; a sample without one is a group of its own
+
+What a masked array masks is missing: a value that is not available, no label, no group, no part of the split.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from rasterio.errors import CRSError
 
 from mamol.data.dataset import UNLABELLED, ClassInfo, Dataset, Georeference, SampleSet, Scene, Tile
 from mamol.data.split import TEST, TRAIN, UNUSED
-from mamol.data.texts import decode_texts
+from mamol.data.texts import decode_texts, decoded, without_bytes
 from mamol.data.values import measured_only
 from mamol.errors import DataError, MamolError, ShapeMismatch, UsageError, together
 from mamol.modality import AXES, Batch, Kind, Modality
@@ -105,7 +107,9 @@ def _tile(tile: Tile, scene: Scene, faults: list[DataError]) -> Tile:
             continue
         with _gathered(faults):
             given = _values(tile.values[m.name], (m.bands, *shape), f"{where}: '{m.name}'")
-            there = _mask(tile.available.get(m.name, np.ones(shape, dtype=bool)), shape, f"{where}: availability of '{m.name}'")
+            there = availability(
+                tile.available.get(m.name, np.ones(shape, dtype=bool)), shape, f"{where}: availability of '{m.name}'"
+            )
             there = _unmasked(tile.values[m.name], there, 0)
             values[m.name], available[m.name] = given, measured_only(given, there, m.name, where)
     _unknown({**tile.values, **tile.available}, scene.modalities, where, faults)
@@ -117,7 +121,9 @@ def _tile(tile: Tile, scene: Scene, faults: list[DataError]) -> Tile:
     place = tile.georeference
     with _gathered(faults):
         place = _georeference(place, where)
-    group = str(tile.name if tile.group is None else tile.group)
+    group = tile.name if tile.group is None else tile.group
+    with _gathered(faults):
+        group = str(decoded(group, f"{where}: its groups"))
     return replace(tile, values=values, available=available, labels=labels, group=group, georeference=place, official=official)
 
 
@@ -149,7 +155,7 @@ def _samples(dataset: SampleSet, faults: list[DataError]) -> SampleSet:
                 raise DataError(f"{where}: '{m.name}' has shape {np.shape(raw)}; a {m.kind} has {AXES[m.kind]} axes.")
             given = _values(raw, (count, m.bands, *np.shape(raw)[2:]), f"{where}: '{m.name}'")
             rest = given.shape[:1] + given.shape[2:]
-            there = _mask(dataset.samples.available[m.name], rest, f"{where}: availability of '{m.name}'")
+            there = availability(dataset.samples.available[m.name], rest, f"{where}: availability of '{m.name}'")
             there = measured_only(given, _unmasked(raw, there, 1), m.name, where, 1)
             if m.kind == "text":
                 there = there & says_something(np.where(there[:, None], given, 0), f"{where}: '{m.name}'")
@@ -196,18 +202,25 @@ def _values(raw: Any, shape: tuple[int, ...], where: str) -> np.ndarray:
     return numbers(np.asarray(raw), where)
 
 
-def _mask(raw: Any, shape: tuple[int, ...], where: str) -> np.ndarray:
-    mask = np.asarray(raw)
+def availability(raw: Any, shape: tuple[int, ...], where: str) -> np.ndarray:
+    """Return availability as bool; raises ShapeMismatch, and DataError for what is neither True nor False, 1 nor 0."""
+    mask = np.asarray(filled(raw, False))
     if mask.shape != shape:
         raise ShapeMismatch(f"{where} has shape {mask.shape}; it must be {shape}, the values' without the band axis.")
     if mask.dtype != bool and (mask.dtype.kind not in "iuf" or not np.isin(mask, (0, 1)).all()):
-        raise DataError(f"{where} is of type {mask.dtype}; it must be True where there is a value, and False elsewhere.")
+        held = f"; it holds {mask[~np.isin(mask, (0, 1))][0]:g}" if mask.dtype.kind in "iuf" else ""
+        raise DataError(f"{where} is of type {mask.dtype}; it must be True where there is a value, and False elsewhere{held}.")
     return mask.astype(bool, copy=False)
 
 
 def _unmasked(raw: Any, available: np.ndarray, bands: int) -> np.ndarray:
     """Return where a modality is available and, of a masked array as rasterio reads it, no band is masked."""
     return available & ~np.ma.getmaskarray(raw).any(axis=bands) if isinstance(raw, np.ma.MaskedArray) else available
+
+
+def filled(raw: Any, instead: Any) -> Any:
+    """Return a masked array with `instead` where it masks, of a type that holds it; anything else as it is."""
+    return np.where(np.ma.getmaskarray(raw), instead, raw.data) if isinstance(raw, np.ma.MaskedArray) else raw
 
 
 def says_something(values: np.ndarray, where: str) -> np.ndarray:
@@ -220,7 +233,7 @@ def says_something(values: np.ndarray, where: str) -> np.ndarray:
 
 
 def _official(raw: Any, shape: tuple[int, ...], where: str) -> np.ndarray:
-    parts = np.asarray(raw)
+    parts = np.asarray(filled(raw, UNUSED))
     if parts.shape != shape or not np.isin(parts, (UNUSED, TRAIN, TEST)).all():
         raise DataError(
             f"{where} must have shape {shape} and hold {UNUSED} (none), {TRAIN} (train) or {TEST} (test); in files, test is 2."
@@ -242,14 +255,15 @@ def whole_labels(raw: Any, classes: int, where: str) -> np.ndarray:
     """Return labels as int16; raises DataError for what is no whole number from -1 to the last class."""
     if classes > np.iinfo(np.int16).max:
         raise DataError(f"{where}: {classes} classes are more than the {np.iinfo(np.int16).max} that labels can tell apart.")
-    labels = np.asarray(raw)
+    given = np.asanyarray(raw)
+    if given.dtype.kind not in "iuf":
+        raise DataError(f"{where} must be whole numbers, 0 to {classes - 1}; got {given.dtype}.")
+    labels = np.asarray(filled(given, np.int64(UNLABELLED)))
     if labels.dtype.kind == "f":
         if np.isnan(labels).any():
             raise DataError(f"{where}: {int(np.isnan(labels).sum())} are NaN; write what is unlabelled as {UNLABELLED}.")
         if (labels != np.round(labels)).any():
             raise DataError(f"{where} must be whole numbers; got {labels[labels != np.round(labels)][0]}.")
-    elif labels.dtype.kind not in "iu":
-        raise DataError(f"{where} must be whole numbers, 0 to {classes - 1}; got {labels.dtype}.")
     if labels.size and not UNLABELLED <= labels.min() <= labels.max() < classes:
         raise DataError(
             f"{where} lie in {labels.min()}..{labels.max()}; with {classes} classes they must lie in "
@@ -274,6 +288,8 @@ def shaped(raw: np.ndarray, shape: tuple[int, ...], where: str) -> np.ndarray:
 
 def text_groups(raw: Any, shape: tuple[int, ...], where: str) -> np.ndarray:
     """Return the group of each sample as text, (n,); one that has none (null, NaN) is alone in its own."""
+    raw = filled(raw, None)
     groups = shaped(np.asarray(raw, dtype=None if isinstance(raw, np.ndarray) else object), shape, where)
+    groups = without_bytes(groups, where)
     given = zip(groups, pd.isna(groups), strict=True)
     return np.array([f"(no group) {i}" if absent else str(group) for i, (group, absent) in enumerate(given)], dtype=str)

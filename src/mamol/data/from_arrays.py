@@ -3,8 +3,8 @@
     samples_from_arrays("points", {"s2": (n, C, T), "weather": (n, C)}, labels, ["maize", "wheat"], groups=fields)
     scene_from_arrays("valley", {"hsi": (C, H, W), "lidar": (1, H, W)}, labels, ["forest", "water"])
 
-What a modality is follows from its axes; NaN and what a masked array masks are missing. For units, band
-names or several tiles build Scene and SampleSet themselves, or change what comes back with dataclasses.replace.
+What a modality is follows from its axes; NaN and what a masked array masks are missing, of labels unlabelled. For units,
+band names or several tiles build Scene and SampleSet themselves, or change what comes back with dataclasses.replace.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mamol.data.checked import checked
+from mamol.data.checked import checked, filled
 from mamol.data.dataset import UNLABELLED, Georeference, SampleSet, Scene, Tile, classes_from
-from mamol.data.texts import encode_texts
+from mamol.data.texts import decoded, encode_texts, without_bytes
 from mamol.errors import DataError, ShapeMismatch, UsageError, unknown
 from mamol.modality import Batch, Kind, Modality
 
@@ -42,7 +42,7 @@ def samples_from_arrays(
     published split, 0 none, 1 train, 3 test. Raises DataError, and UsageError for what cannot be meant.
     """
     _by_name(values)
-    texts = {m: t for m, v in values.items() if (t := _texts(v)) is not None}
+    texts = {m: t for m, v in values.items() if (t := _texts(v, m)) is not None}
     arrays = {m: _encoded(texts[m]) if m in texts else _as_array(v, m) for m, v in values.items()}
     modalities = tuple(_modality(m, a, m in texts) for m, a in arrays.items())
     count = len(next(iter(arrays.values())))
@@ -102,16 +102,16 @@ def _encoded(texts: Sequence[str]) -> np.ndarray:
     return encode_texts(texts, max(1, *(len(text.encode("utf-8", "replace")) for text in texts)))
 
 
-def _texts(values: Any) -> list[str] | None:
+def _texts(values: Any, name: str) -> list[str] | None:
     """Return values as texts, what is missing as "", if that is what they are."""
-    if isinstance(values, np.ndarray) and (values.ndim != 1 or values.dtype.kind not in "OU"):
+    if isinstance(values, np.ndarray) and (values.ndim != 1 or values.dtype.kind not in "OUS"):
         return None
     if not isinstance(values, np.ndarray | pd.Series | list | tuple) or not all(np.ndim(v) == 0 for v in values):
         return None
-    there = [None if pd.isna(v) else v for v in values]
+    there = [None if pd.isna(v) else decoded(v, f"values of '{name}'") for v in filled(values, None)]
     if not all(isinstance(v, str) for v in there if v is not None) or all(v is None for v in there):
         return None
-    return [v or "" for v in there]
+    return [str(v or "") for v in there]
 
 
 def _modality(name: str, values: np.ndarray, text: bool) -> Modality:
@@ -127,7 +127,7 @@ def _modality(name: str, values: np.ndarray, text: bool) -> Modality:
 def _there(available: Mapping[str, Any] | None, name: str, values: np.ndarray, bands: int) -> np.ndarray:
     """Return where a modality is available: as said, or everywhere; what is no number is taken out by `checked`."""
     if available is not None and name in available:
-        return np.asarray(available[name])
+        return np.asanyarray(available[name])
     return np.ones(values.shape[:bands] + values.shape[bands + 1 :], dtype=bool)
 
 
@@ -144,8 +144,9 @@ def _labels(raw: Any, shape: tuple[int, ...], classes: Sequence[str]) -> tuple[n
         raise UsageError(f"classes are a list of names, which are texts; got {classes!r}.")
     if raw is None:
         return np.full(shape, UNLABELLED), names
-    labels = np.asarray(raw, dtype=None if isinstance(raw, np.ndarray) else object)
+    labels = np.asanyarray(raw, dtype=None if isinstance(raw, np.ndarray) else object)
     if labels.dtype.kind in "OUS":
+        labels = without_bytes(filled(labels, None), "labels")
         flat = labels.ravel()
         absent = np.array([bool(pd.isna(v)) or v == "" for v in flat], dtype=bool)
         if absent.all() or all(isinstance(v, str) for v in flat[~absent]):

@@ -55,7 +55,7 @@ def find_classes(spec: SceneSpec, tiles: tuple[str, ...]) -> tuple[tuple[ClassIn
         infos = tuple(ClassInfo(i.name, c.colour or i.colour) for i, c in zip(infos, spec.classes, strict=True))
         return infos, _declared(spec.classes, spec.labels.path, vector)
     found = sorted({v for t in tiles for v in _values(spec, spec.labels, t, vector)}, key=lambda v: (str(type(v)), v))
-    names = [str(v) if vector else f"class {v:g}" for v in found]
+    names = [str(v) if vector else f"class {_digits(v)}" for v in found]
     return classes_from(names), {v: k for k, v in enumerate(found)}
 
 
@@ -145,15 +145,20 @@ def _to_classes(values: np.ndarray, spec: LabelSpec, lookup: dict[float | str, i
         if value in lookup:
             out[values == value] = lookup[value]
         elif value not in ignored:
-            strange.append(f"{value:g}")
+            strange.append(_digits(value))
     if strange:
         one = len(strange) == 1
         raise DataError(
             f"the labels {path} hold the value{'' if one else 's'} {some(strange)}, which {'is' if one else 'are'} none of the "
-            f"classes ({', '.join(f'{v:g}' for v in lookup if isinstance(v, float))}) and not in ignore = "
-            f"[{', '.join(f'{v:g}' for v in ignored)}]. List them in [[classes]], or in ignore = of [labels] to leave them out."
+            f"classes ({', '.join(_digits(v) for v in lookup if isinstance(v, float))}) and not in ignore = "
+            f"[{', '.join(map(_digits, ignored))}]. List them in [[classes]], or in ignore = of [labels] to leave them out."
         )
     return out
+
+
+def _digits(value: float | str) -> str:
+    """Return a raster value with all of its digits: codes of crops have ten and more."""
+    return attribute_text(value) or "nan"
 
 
 def _values(spec: SceneSpec, labels: LabelSpec, tile: str, vector: bool) -> set[float | str]:
@@ -181,7 +186,13 @@ def _polygons(path: Path, spec: LabelSpec) -> tuple[np.ndarray, list[str], str]:
             f"{path} holds no shapes, only a table of {', '.join(layer.columns)}; name its layer of polygons with layer = in "
             "[labels], or give another file."
         )
-    return layer.shapes, [attribute_text(v) for v in layer.columns[spec.field]], layer.crs
+    values = layer.columns[spec.field]
+    if lists := [v for v in values if isinstance(v, np.ndarray)]:
+        raise DataError(
+            f"field '{spec.field}' of {path} holds lists, such as {lists[0].tolist()}; a class is one text or number. "
+            "Write it to a field of its own, and name that with field = in [labels]."
+        )
+    return layer.shapes, [attribute_text(v) for v in values], layer.crs
 
 
 def _burn(path: Path, spec: LabelSpec, grid: Grid, lookup: dict[float | str, int]) -> np.ndarray:

@@ -7,7 +7,8 @@
                                                   backscatter spread over the whole range, as trees see them anyway
 
 Statistics come from the area of role TRAIN, labelled or not; labels are never used. Components whose spread is less
-than a hundredth of the first one's are scaled by that floor, so that noise is not blown up.
+than a hundredth of the first one's are scaled by that floor, so that noise is not blown up. A band that never changes in
+training, such as a kind that is absent there, has no deviation of its own: it is divided by 1.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from mamol.modality import Batch
 MOST_ROWS, FEWEST_ROWS = 60_000, 5_000
 """Rows that a data set is thinned to, and rows of training below which none are left out."""
 FLOOR = 1e-6
+"""Components of standardised bands whose spread is less have none."""
 LITTLE, FAR, FAR_ONE, ENOUGH = 0.05, 5.0, 50.0, 100
 """Values are of another magnitude where their deviation and mean are less than such a share of those in training, or their mean
 lies so many deviations away; judged on at least so many values. One band alone, such as heights, may well be next to nothing or
@@ -113,7 +115,8 @@ class Normalizer:
             mean, deviation, one = rows.mean(0), rows.std(0), len(s.mean) == 1
             away = np.median(np.abs(mean - s.mean) / s.std)
             little = (deviation < LITTLE * s.std) & (np.abs(mean) < LITTLE * (np.abs(s.mean) + s.std))
-            if away > (FAR_ONE if one else FAR) or (not one and np.median(little) == 1):
+            little = little[s.std != 1]  # a band that never changed (`_deviation`) is as little as it was
+            if away > (FAR_ONE if one else FAR) or (not one and little.size and np.median(little) == 1):
                 was, now = ((float(np.median(a)), float(np.median(b))) for a, b in ((s.mean, s.std), (mean, deviation)))
                 out[m] = (
                     f"'{m}' has values of another magnitude than in training: mean {now[0]:.3g}, deviation {now[1]:.3g}; there "
@@ -192,7 +195,8 @@ def _measure(rows: np.ndarray, config: DataConfig) -> BandStatistics:
     unit = config.unit_spectrum and spectrum
     if unit:
         rows = _unit(rows)
-    mean, std = rows.mean(0), np.maximum(rows.std(0), FLOOR)
+    mean = rows.mean(0)
+    std = _deviation(rows.std(0), mean)
     components = spread = None
     if spectrum:
         standard = (rows - mean) / std
@@ -201,7 +205,7 @@ def _measure(rows: np.ndarray, config: DataConfig) -> BandStatistics:
         components = vectors[:, order].T
         components = components * np.sign(components.sum(1, keepdims=True) + 1e-12)  # one sign, whatever the library
         root = np.sqrt(np.maximum(values[order], 0))
-        spread = np.maximum(root, COMPONENT_FLOOR * max(root[0], FLOOR))
+        spread = np.maximum(root, COMPONENT_FLOOR * root[0]) if root[0] > FLOOR else np.ones_like(root)
     knots = None
     if config.quantiles and not spectrum:
         knots = np.quantile((rows - mean) / std, np.linspace(0, 1, config.quantiles), axis=0).T.astype(np.float32)
@@ -214,6 +218,12 @@ def _measure(rows: np.ndarray, config: DataConfig) -> BandStatistics:
         None if spread is None else spread.astype(f),
         knots,
     )
+
+
+def _deviation(std: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Return what each band is divided by: its own deviation, or 1 where that is no more than float32 rounds its values by."""
+    rounding = np.maximum(np.finfo(np.float32).eps * np.abs(mean), np.finfo(np.float32).tiny)
+    return np.where(std > rounding, std, np.maximum(rounding, 1))  # rounding of huge values is more than 1
 
 
 def _by_rank(rows: np.ndarray, knots: np.ndarray) -> np.ndarray:

@@ -12,13 +12,12 @@ samples.npz holds values_<modality>, available_<modality> (optional; NaN means m
 and official (optional: the published split, 0 none, 1 train, 2 test). A text is its UTF-8 bytes, zeros to the end
 (mamol.data.texts.encode_texts), as whole numbers or float.
 samples.parquet holds one row per sample: the columns label, group and official, and a list column per modality, row-major
-in the shape of one sample; a text is a column of strings, cut to `bands` bytes. An empty text is not available, and a row
-without a group is a group of its own.
+in the shape of one sample (and available_<modality> alike); a text is a column of strings, cut to `bands` bytes. An empty
+text is not available, and a row without a group is a group of its own. Either takes label and labels, group and groups.
 """
 
 from __future__ import annotations
 
-import difflib
 import json
 import tomllib
 from collections.abc import Iterable
@@ -30,7 +29,8 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mamol.data.arrays import read_arrays
-from mamol.data.checked import checked, numbers, sample_labels, says_something, shaped, text_groups
+from mamol.data.checked import availability, checked, numbers, sample_labels, says_something, shaped, text_groups
+from mamol.data.columns import find_columns
 from mamol.data.dataset import UNLABELLED, SampleSet, class_names, classes_from
 from mamol.data.faults import Place, find_faults
 from mamol.data.split import TEST, TRAIN, UNUSED
@@ -102,8 +102,7 @@ def load_samples(folder: Path) -> SampleSet:
             )
         there = np.ones(value.shape[:1] + value.shape[2:], dtype=bool)
         if (said := arrays.get(f"available_{name}")) is not None:
-            where = f"{table}: available_{name}"
-            there = shaped(numbers(said, where), there.shape, where).astype(bool)
+            there = availability(said, there.shape, f"{table}: available_{name}")
         there = measured_only(value, there, name, str(table), 1)
         if m.kind == "text":
             there = there & says_something(np.where(there[:, None], value, 0), f"{table}: values_{name}")
@@ -161,9 +160,10 @@ def _keys(place: Place) -> Iterable[str]:
 
 
 def _from_npz(path: Path, spec: SamplesSpec) -> dict[str, np.ndarray]:
-    arrays = read_arrays(path, [f"values_{m}" for m in spec.modalities])
-    _refuse_misspelt("array", "labels", arrays, path)
-    return arrays
+    values = [f"values_{m}" for m in spec.modalities]
+    arrays = read_arrays(path, values)
+    named = find_columns([a for a in arrays if a not in values], spec.modalities, "array", path)
+    return {name: arrays[held] for name, held in named.items()} | {v: arrays[v] for v in values}
 
 
 def _from_parquet(path: Path, spec: SamplesSpec) -> dict[str, np.ndarray]:
@@ -171,30 +171,19 @@ def _from_parquet(path: Path, spec: SamplesSpec) -> dict[str, np.ndarray]:
         frame = pd.read_parquet(path)
     except (ValueError, OSError) as error:
         raise DataError(f"{path} cannot be read ({error}); it may be truncated.") from error
-    if absent := [c for c in spec.modalities if c not in frame]:
-        raise missing(f"column in {path}:", absent, map(str, frame.columns))
-    _refuse_misspelt("column", "label", map(str, frame.columns), path)
-    arrays = {"labels": frame["label"].to_numpy()} if "label" in frame else {}
-    if "group" in frame:
-        arrays["groups"] = frame["group"].to_numpy()
-    if "official" in frame:
-        arrays["official"] = frame["official"].to_numpy()
+    levels = {str(n): frame.index.get_level_values(k).to_series() for k, n in enumerate(frame.index.names) if n is not None}
+    columns = levels | {str(c): frame[c] for c in frame}
+    if absent := [m for m in spec.modalities if m not in columns]:
+        raise missing(f"column in {path}:", absent, columns)
+    named = find_columns([c for c in columns if c not in spec.modalities], spec.modalities, "column", path)
+    arrays = {name: columns[held].to_numpy() for name, held in named.items()}
     for name, m in spec.modalities.items():
         where = f"{path}: '{name}'"
-        read = _encoded(frame[name], m.bands, where) if m.kind == "text" else _stacked(frame[name], m.shape(), where)
+        read = _encoded(columns[name], m.bands, where) if m.kind == "text" else _stacked(columns[name], m.shape(), where)
         arrays[f"values_{name}"] = read
+        if said := named.get(f"available_{name}"):
+            arrays[said] = _stacked(columns[said], m.shape()[1:], f"{path}: {said}")
     return arrays
-
-
-def _refuse_misspelt(what: str, name: str, there: Iterable[str], path: Path) -> None:
-    """Raise DataError if the labels are not there under their name but under one close to it: they would count as none."""
-    held = list(there)
-    lower = {h.lower(): h for h in held if h.lower() not in ("labeled", "labelled")}  # rather a flag than the labels
-    if name not in held and (near := difflib.get_close_matches(name, lower, n=1, cutoff=0.8)):
-        raise DataError(
-            f"{path} has the {what} '{lower[near[0]]}', but no '{name}'. Rename it if it holds the labels; else give it a name "
-            f"that is less like '{name}': without one all samples count as unlabelled."
-        )
 
 
 def _stacked(column: pd.Series, shape: tuple[int, ...], where: str) -> np.ndarray:

@@ -51,3 +51,18 @@ def decode_texts(values: np.ndarray) -> list[str]:
         except UnicodeDecodeError as error:
             raise DataError(f"text {i} is not UTF-8 ({error}); write it with encode_texts.") from error
     return texts
+
+
+def decoded(value: object, where: str) -> object:
+    """Return bytes, as numpy and HDF5 keep names, as text, and anything else as it is; raises DataError for what is no UTF-8."""
+    try:
+        return value.decode("utf-8") if isinstance(value, bytes) else value
+    except UnicodeDecodeError as error:
+        raise DataError(f"{where} hold {error.object!r}, which is not UTF-8; decode it from the encoding that it has.") from error
+
+
+def without_bytes(values: np.ndarray, where: str) -> np.ndarray:
+    """Return an array with each of its bytes `decoded`."""
+    if values.dtype.kind not in "OS":
+        return values
+    return np.fromiter((decoded(v, where) for v in values.ravel()), dtype=object, count=values.size).reshape(values.shape)

@@ -45,8 +45,8 @@ def read_layer(path: Path, layer: str | None, choice: str, columns: Sequence[str
     """Read a layer of a vector file (GeoPackage, GeoJSON, Shapefile, ...) with some of its columns, None all.
 
     `layer` None takes the only layer; a table without geometry (QGIS keeps its styles in one) is none. `choice` is what
-    names a layer, for the error. Raises DataError (unreadable), UnknownName for a layer, and UsageError for several of which
-    none is named.
+    names a layer, for the error. Raises DataError (unreadable, no UTF-8), UnknownName for a layer, and UsageError
+    for several of which none is named.
     """
     try:
         tables = {str(name): kind for name, kind in pyogrio.list_layers(path)}
@@ -60,6 +60,11 @@ def read_layer(path: Path, layer: str | None, choice: str, columns: Sequence[str
         shapes = np.full(len(fids), None) if wkb is None else shapely.from_wkb(wkb)
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, shapely.errors.ShapelyError) as error:
         raise DataError(f"{path} cannot be read as polygons ({error}). Give a GeoPackage, GeoJSON or Shapefile.") from error
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path} holds texts that are not UTF-8 ({error}). If it is a Shapefile, name its encoding in its .cpg, such as "
+            "ISO-8859-1; else write it anew as UTF-8."
+        ) from error
     return Layer(shapes, dict(zip(map(str, meta["fields"]), values, strict=True)), meta["crs"] or "")
 
 
