@@ -288,3 +288,15 @@ def test_the_folder_says_what_was_extended(tmp_path: Path) -> None:
     assert tree["training"]["seed"] == 5
     assert tree["training"]["extends"]["run"] == str(tmp_path / "old")
     assert tree["parameters"]["experts"] > json.loads((tmp_path / "old" / "mamol.json").read_text())["parameters"]["experts"]
+
+
+def test_a_run_with_a_constant_band_from_before_it_had_a_deviation_of_one_is_extended(tmp_path: Path) -> None:
+    dataset = made_samples()
+    dataset.samples.values["photo"][:, 1] = 7.0
+    run = tmp_path / "old"
+    first_run(lacking(dataset, ["weather"]), run)
+    document = json.loads((run / "mamol.json").read_text())
+    assert document["normalizer"]["photo"]["std"][1] == 1
+    document["normalizer"]["photo"]["std"][1] = 1e-6
+    (run / "mamol.json").write_text(json.dumps(document))
+    assert extended(dataset, tmp_path / "new", run).normalizer.statistics["photo"].std[1] == np.float32(1e-6)

@@ -33,6 +33,8 @@ from mamol.seed import seed_torch
 from mamol.train.feed import Feed
 from mamol.train.prepare import Extension, Prepared, check_trainable
 
+BEFORE_CONSTANT = 1.1e-6
+"""Runs of before a constant band had a deviation of 1 gave it 1e-6."""
 MOVED = 0.1
 """How far a band's mean may move, in its deviations, before it counts as another one; its deviation by twice as much."""
 
@@ -146,7 +148,8 @@ def _normalizer(data: Dataset, split: Split, before: Normalizer, config: DataCon
     measured = Normalizer.fit(data, split, config).statistics
     for m, old in before.statistics.items():
         now = measured[m]
-        moved = (np.abs(now.mean - old.mean) > MOVED * old.std) | (np.abs(now.std / old.std - 1) > 2 * MOVED)
+        constant = (old.std <= BEFORE_CONSTANT) & (now.std == 1)
+        moved = (np.abs(now.mean - old.mean) > MOVED * old.std) | (np.abs(now.std / old.std - 1) > 2 * MOVED) & ~constant
         if moved.any():
             k = int(moved.argmax())
             raise DataError(
