@@ -19,11 +19,10 @@ import pytest
 import rasterio
 import scipy.io
 from rasterio.transform import from_origin
-from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform
 from test_reader import CRS, NORTH, WEST, write
 
-from mamol.data import handles, raster
+from mamol.data import handles
 from mamol.data.check import check
 from mamol.data.reader import FileReader, open_scene
 from mamol.errors import ConfigError, DataError, FileMissing, GridMismatch, UsageError
@@ -192,26 +191,6 @@ def test_nodata_of_one_band_is_missing_also_where_it_is_warped(tmp_path: Path) -
                 expected[row : row + 2, column : column + 2] = False
             np.testing.assert_array_equal(batch.available["a"][0], expected)
             assert set(np.unique(batch.values["a"][0][:, expected])) == {7}
-
-
-def test_warped_views_of_a_grid_stay_open_however_many_a_read_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(tmp_path / "grid.tif", ramp(1, 40, 40))
-    write(tmp_path / "a.tif", np.full((3, 20, 20), 7, "int16"), pixel=20.0)
-    with rasterio.open(tmp_path / "a.tif") as file:
-        place = ", ".join(map(str, file.transform.to_gdal()))
-    bands = "".join(
-        f'<VRTRasterBand dataType="Int16" band="{b}"><NoDataValue>{-b}</NoDataValue><SimpleSource><SourceFilename '
-        f'relativeToVRT="1">a.tif</SourceFilename><SourceBand>{b}</SourceBand></SimpleSource></VRTRasterBand>'
-        for b in (1, 2, 3)
-    )
-    head = f'<VRTDataset rasterXSize="20" rasterYSize="20"><SRS>{CRS}</SRS><GeoTransform>{place}</GeoTransform>'
-    (tmp_path / "a.vrt").write_text(f"{head}{bands}</VRTDataset>")
-    opened: list[object] = []
-    monkeypatch.setattr(raster, "WarpedVRT", lambda *a, **k: opened.append(k["src_nodata"]) or WarpedVRT(*a, **k))
-    reader = scene(tmp_path, "g path='grid.tif'", "a path='a.vrt';resampling='bilinear'")
-    for row in range(0, 40, 8):
-        reader.read("t", slice(row, row + 8), slice(0, 40))
-    assert sorted(opened) == [-3, -3, -2, -2, -1, -1]  # bilinear, and nearest for the holes
 
 
 def test_a_deviation_is_scaled_but_not_moved(tmp_path: Path) -> None:

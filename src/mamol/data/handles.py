@@ -15,12 +15,13 @@ import urllib.request
 import warnings
 import zipfile
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import numpy as np
 import rasterio
 from rasterio.enums import MaskFlags
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
@@ -143,6 +144,13 @@ class Handle:
     nodata: tuple[float | None, ...]
     masked: bool
     views: dict[tuple[object, ...], WarpedVRT] = field(default_factory=dict)
+
+    def dtype(self, bands: Sequence[int]) -> np.dtype:
+        """Return the type that holds every value of some bands; raises DataError for complex ones."""
+        names = {self.dtypes[b - 1] for b in bands}
+        if any(n.startswith("complex") for n in names):
+            raise DataError(f"{self.raster.name} holds complex values; write their amplitude, or two real bands.")
+        return np.result_type(*names)
 
     def close(self) -> None:
         """Close the raster and its views."""
