@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import rasterio
 from rasterio.vrt import WarpedVRT
-from test_raster import ramp, scene
-from test_reader import CRS, write
+from rasterio.warp import transform
+from test_raster import ramp, scene, whole
+from test_reader import CRS, NORTH, WEST, write
 
 from mamol.data import warp
 
@@ -32,3 +33,71 @@ def test_warped_views_of_a_grid_stay_open_however_many_a_read_needs(tmp_path: Pa
     for row in range(0, 40, 8):
         reader.read("t", slice(row, row + 8), slice(0, 40))
     assert sorted(opened) == [-3, -3, -2, -2, -1, -1]  # bilinear, and nearest for the holes
+
+
+def on_grid(folder: Path, values: np.ndarray, keys: str = "", pixel: float = 5.0, **place: object) -> tuple[np.ndarray, ...]:
+    """Return values and availability of a raster on a grid of 20 x 20 pixels of 10 m."""
+    write(folder / "grid.tif", ramp(1, 20, 20))
+    write(folder / "a.tif", values, pixel, **place)
+    batch = whole(scene(folder, "g path='grid.tif'", f"a path='a.tif'{keys}"))
+    return batch.values["a"][0], batch.available["a"][0]
+
+
+@pytest.mark.parametrize("nodata", [None, -9999.0, np.nan])
+@pytest.mark.parametrize("method", ["average", "mean_std", "bilinear", "cubic", "nearest", "min", "med"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_nan_is_left_out_whatever_is_declared(tmp_path: Path, nodata: float | None, method: str, dtype: str) -> None:
+    values = np.random.default_rng(0).normal(size=(2, 40, 40)).astype(dtype)
+    values[0, 3, 3] = values[1, 10:12, 20:22] = np.nan
+    declared = np.where(np.isnan(values), -5e6, values).astype(dtype)
+    if nodata == -9999:
+        values[0, 30, 30] = nodata
+        declared[0, 30, 30] = -5e6
+    expected = on_grid(tmp_path, declared, f";resampling='{method}'", nodata=-5e6)
+    assert 0 < expected[1].sum() < 400
+    found = on_grid(tmp_path, values, f";resampling='{method}'", nodata=nodata)
+    np.testing.assert_array_equal(found[1], expected[1])
+    np.testing.assert_allclose(found[0], expected[0], atol=1e-6)
+
+
+def test_a_sensor_with_a_few_nan_is_not_lost(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    values = rng.uniform(0, 30, (1, 200, 200)).astype("float32")
+    values[rng.random(values.shape) < 0.05] = np.nan
+    found, there = on_grid(tmp_path, values, pixel=1.0)
+    assert there.all()
+    np.testing.assert_allclose(found[0], np.nanmean(values.reshape(20, 10, 20, 10), axis=(1, 3)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("keys", ["", ";resampling='cubic'", ";resampling='mean_std'"])
+@pytest.mark.parametrize(("pixel", "crs"), [(3.3, CRS), (20.0, CRS), (8.0, "EPSG:32633"), (9e-5, "EPSG:4326")])
+@pytest.mark.parametrize("most", [2**24, 500])
+def test_windows_with_holes_are_pieces_of_the_whole(
+    tmp_path: Path, pixel: float, crs: str, keys: str, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "grid.tif", ramp(1, 60, 60))
+    (x,), (y,) = transform(CRS, crs, [WEST - 100], [NORTH + 103])
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(2, 250, 250)).astype("float32")
+    values[rng.random(values.shape) < 0.01] = np.nan
+    write(tmp_path / "a.tif", values, pixel, corner=(x, y), crs=crs)
+    reader = scene(tmp_path, "g path='grid.tif'", f"a path='a.tif'{keys}")
+    full = whole(reader)
+    assert full.available["a"].mean() > 0.5
+    monkeypatch.setattr(warp, "MOST", most)
+    for rows, columns in ((slice(0, 60), slice(0, 60)), (slice(7, 41), slice(3, 20)), (slice(59, 60), slice(0, 1))):
+        part = reader.read("t", rows, columns)
+        np.testing.assert_array_equal(part.available["a"], full.available["a"][:, rows, columns])
+        np.testing.assert_allclose(part.values["a"], full.values["a"][:, :, rows, columns], atol=1e-5)
+
+
+def test_holes_beside_the_antimeridian(tmp_path: Path) -> None:
+    utm = "EPSG:32601"
+    (x,), (y,) = transform("EPSG:4326", utm, [180.0], [60.0])
+    write(tmp_path / "grid.tif", ramp(1, 20, 20), corner=(x - 100, y), crs=utm)
+    values = np.full((1, 400, 3600), 7, "float32")
+    values[0, :, 0] = np.nan
+    write(tmp_path / "a.tif", values, pixel=0.1, corner=(-180.0, 80.0), crs="EPSG:4326")
+    batch = whole(scene(tmp_path, "g path='grid.tif'", "a path='a.tif';resampling='nearest'"))
+    assert batch.available["a"][0, :, :8].all()
+    assert not batch.available["a"][0, :, 12:].any()
