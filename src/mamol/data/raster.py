@@ -174,8 +174,8 @@ def _blocks(raw: np.ndarray, nodata: Sequence[float | None], k: int, source: Sou
     if k == 1 and source.resampling != "mean_std":
         return raw, nodata
     cube = raw.astype(np.float64)
-    for band, value in zip(cube, nodata, strict=True):
-        if value is not None:
-            band[~differs(band, value)] = np.nan
+    for band, own, value in zip(cube, raw, nodata, strict=True):
+        if value is not None:  # in the file's own type, to which a nodata such as -99.9 is rounded
+            band[~differs(own, value)] = np.nan
     cube = reduce_blocks(cube, k, source)
     return cube, [None] * len(cube)

@@ -25,7 +25,7 @@ from mamol.data.values import differs
 
 VIEWS = 4
 """Grids onto which one open file is warped whose views are kept."""
-MOST = 2**24
+MOST = 2**25
 """Values of a file that are looked at in one go."""
 EXACT_PX = 1e-9
 """How far from its place a warped pixel may be taken; below it GDAL places each one (0 itself it refuses)."""
