@@ -83,3 +83,17 @@ def test_nodata_with_decimals_is_left_out_of_blocks(tmp_path: Path, declared: bo
         batch = whole(scene(tmp_path, "g path='g.mat'", f"a path='{name}'{keys}"))
         assert batch.available["a"][0].tolist() == [[False, True, True, True], [True] * 4]
         assert batch.values["a"][0, 0].tolist() == [[0, 5, 5, 5], [5] * 4]
+
+
+def test_what_no_sensor_measures_is_left_out_of_blocks(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    fine = np.full((1, 4, 8), 5, "float32")
+    fine[0, :2, :2] = fine[0, 0, 2] = fine[0, 3, 7] = 1e20
+    fine[0, 0, 4], fine[0, 0, 6] = np.inf, np.nan
+    scipy.io.savemat(tmp_path / "g.mat", {"g": np.ones((2, 4))})
+    scipy.io.savemat(tmp_path / "a.mat", {"a": fine[0]})
+    write(tmp_path / "a.tif", fine, crs=None)
+    for name in ("a.mat", "a.tif"):
+        batch = whole(scene(tmp_path, "g path='g.mat'", f"a path='{name}'"))
+        assert batch.available["a"][0].tolist() == [[False, True, True, True], [True] * 4]
+        assert batch.values["a"][0, 0].tolist() == [[0, 5, 5, 5], [5] * 4]
+    assert [name in said for name, said in zip(("a.mat", "a.tif"), caplog.messages, strict=True)] == [True, True]

@@ -101,3 +101,44 @@ def test_holes_beside_the_antimeridian(tmp_path: Path) -> None:
     batch = whole(scene(tmp_path, "g path='grid.tif'", "a path='a.tif';resampling='nearest'"))
     assert batch.available["a"][0, :, :8].all()
     assert not batch.available["a"][0, :, 12:].any()
+
+
+LARGE = [1e20, -3.4e38, np.inf]
+
+
+@pytest.mark.parametrize("large", LARGE)
+@pytest.mark.parametrize("nodata", [None, -9999.0, np.nan])
+@pytest.mark.parametrize(("pixel", "side"), [(5.0, 40), (20.0, 10)])
+@pytest.mark.parametrize("method", ["average", "mean_std", "bilinear", "min"])
+def test_what_no_sensor_measures_is_left_out_before_it_is_warped(
+    tmp_path: Path, large: float, nodata: float | None, pixel: float, side: int, method: str
+) -> None:
+    values = np.random.default_rng(0).normal(size=(1, side, side)).astype("float32")
+    values[0, 3, 3] = values[0, 6:8, 4:6] = np.nan
+    expected = on_grid(tmp_path, values, f";resampling='{method}'", pixel, nodata=np.nan)
+    assert 0 < expected[1].sum() < 400
+    found = on_grid(
+        tmp_path, np.where(np.isnan(values), np.float32(large), values), f";resampling='{method}'", pixel, nodata=nodata
+    )
+    np.testing.assert_array_equal(found[1], expected[1])
+    np.testing.assert_allclose(found[0], expected[0], atol=1e-6)
+
+
+def test_a_nodata_that_is_large_may_have_other_digits_than_the_pixels(tmp_path: Path) -> None:
+    values = np.full((1, 40, 40), 5, "float32")
+    values[0, 3, 3] = -3.4028234663852886e38
+    found, there = on_grid(tmp_path, values, ";nodata=-3.402823e38")
+    assert there.all()
+    assert (found == 5).all()
+
+
+def test_large_values_that_are_warped_are_told_of_unless_they_are_declared(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    values = np.full((1, 40, 40), 5, "float32")
+    values[0, 3, 3], values[0, 9, 9] = 1e20, np.nan
+    on_grid(tmp_path, values, nodata=1e20)
+    assert not caplog.messages
+    on_grid(tmp_path, values)
+    assert len(caplog.messages) == 1
+    assert "modality 'a'" in caplog.messages[0]

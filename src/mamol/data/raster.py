@@ -20,7 +20,7 @@ from mamol.data.finer import reduce_blocks
 from mamol.data.grid import Grid, Slices, around, missing_onto, multiple, same_grid, times
 from mamol.data.handles import as_place, identify, open_raster, reading
 from mamol.data.spec import Mask, Source
-from mamol.data.values import differs, each_band, take
+from mamol.data.values import each_band, take, with_holes
 from mamol.data.warp import as_window, warp
 from mamol.errors import DataError, unknown
 from mamol.files import must_exist
@@ -149,7 +149,7 @@ def _read(source: Source, grid: Grid, part: Slices, out: np.ndarray, name: str) 
         k = multiple(Grid(cube.shape[1], cube.shape[2], Georeference()), grid, source.place)
         chosen = [b - 1 for b in source.bands] if source.bands else slice(None)
         raw = cube[chosen][:, *times(part, k)]
-        return take(*_blocks(raw, each_band(source.nodata, len(raw), source), k, source), source, out, name)
+        return take(*_blocks(raw, each_band(source.nodata, len(raw), source), k, source, name), source, out, name)
     with reading(source.place) as handle:
         raster, bands = handle.raster, list(source.bands or range(1, handle.raster.count + 1))
         given, dtype = each_band(source.nodata, len(bands), source), handle.dtype(bands)
@@ -157,7 +157,7 @@ def _read(source: Source, grid: Grid, part: Slices, out: np.ndarray, name: str) 
         k, window, both = 1, as_window(part), source.resampling == "mean_std"
         if both or not same_grid(handle.grid, grid):
             if handle.grid.georeference.crs and grid.georeference.crs:
-                return take(warp(handle, bands, nodata, source, (grid, part)), [None] * len(out), source, out, name)
+                return take(warp(handle, bands, nodata, source, (grid, part), name), [None] * len(out), source, out, name)
             k = multiple(handle.grid, grid, source.place)
             window = as_window(times(part, k))
         direct = k == 1 and not both and dtype == out.dtype
@@ -165,17 +165,15 @@ def _read(source: Source, grid: Grid, part: Slices, out: np.ndarray, name: str) 
         seen = raster.dataset_mask(window=window) > 0 if handle.masked else None
     if seen is not None and k > 1:
         raw = np.where(seen, raw, np.nan)
-    there = take(*_blocks(raw, nodata, k, source), source, out, name)
+    there = take(*_blocks(raw, nodata, k, source, name), source, out, name)
     return there if seen is None or k > 1 else there & seen
 
 
-def _blocks(raw: np.ndarray, nodata: Sequence[float | None], k: int, source: Source) -> tuple[np.ndarray, Sequence[float | None]]:
-    """Reduce k x k pixels to one, without missing ones; the pair is what `_take` takes."""
+def _blocks(
+    raw: np.ndarray, nodata: Sequence[float | None], k: int, source: Source, name: str
+) -> tuple[np.ndarray, Sequence[float | None]]:
+    """Reduce k x k pixels to one, without missing ones; the pair is what `take` takes."""
     if k == 1 and source.resampling != "mean_std":
         return raw, nodata
-    cube = raw.astype(np.float64)
-    for band, own, value in zip(cube, raw, nodata, strict=True):
-        if value is not None:  # in the file's own type, to which a nodata such as -99.9 is rounded
-            band[~differs(own, value)] = np.nan
-    cube = reduce_blocks(cube, k, source)
+    cube = reduce_blocks(with_holes(raw, nodata, "float64", name, source.place), k, source)
     return cube, [None] * len(cube)

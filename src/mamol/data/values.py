@@ -75,6 +75,18 @@ def take(raw: np.ndarray, nodata: Sequence[float | None], source: Source, out: n
     return there
 
 
+def with_holes(raw: np.ndarray, nodata: Sequence[float | None], dtype: str, modality: str, where: str) -> np.ndarray:
+    """Return raw values (C, h, w) as floats of a type, NaN where one is missing; warns of large ones."""
+    cube = raw.astype(dtype)
+    for band, own, missing in zip(cube, raw, nodata, strict=True):
+        with np.errstate(over="ignore"):  # in the file's own type, to which a nodata such as -99.9 is rounded
+            there = np.ones(own.shape, dtype=bool) if missing is None else differs(own, missing)
+        if own.dtype.kind == "f":
+            there = measured_only(own[None], there, modality, where)
+        band[~there] = np.nan
+    return cube
+
+
 def differs(band: np.ndarray, nodata: float) -> np.ndarray:
     """Return where a band is not nodata (NaN is for others to find)."""
     if band.dtype.kind != "f":

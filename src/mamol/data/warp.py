@@ -21,7 +21,7 @@ from rasterio.windows import Window
 from mamol.data.grid import Grid, Slices, around, pixel_size, refuse_disjoint, spans
 from mamol.data.handles import Handle
 from mamol.data.spec import Source
-from mamol.data.values import differs
+from mamol.data.values import is_measured, with_holes
 
 VIEWS = 4
 """Grids onto which one open file is warped whose views are kept."""
@@ -34,8 +34,13 @@ FINER = 0.75
 """A raster whose pixels are below this many grid pixels wide is averaged, where nobody names a resampling."""
 
 
-def warp(handle: Handle, bands: list[int], nodata: list[float | None], source: Source, where: tuple[Grid, Slices]) -> np.ndarray:
-    """Return bands as they look on a window of the grid, NaN where there is nothing; "mean_std" gives both parts."""
+def warp(
+    handle: Handle, bands: list[int], nodata: list[float | None], source: Source, where: tuple[Grid, Slices], name: str
+) -> np.ndarray:
+    """Return bands as they look on a window of the grid, NaN where there is nothing; "mean_std" gives both parts.
+
+    Of values that are too large to be measured a warning says the modality's `name`.
+    """
     grid, (rows, columns) = where
     refuse_disjoint(source.place, handle.grid, grid)
     both, kind = source.resampling == "mean_std", handle.dtype(bands)
@@ -55,12 +60,13 @@ def warp(handle: Handle, bands: list[int], nodata: list[float | None], source: S
     out = np.empty((len(bands) * (2 if both else 1), rows.stop - rows.start, columns.stop - columns.start), dtype=dtype)
     for piece, window in _pieces(handle.grid, grid, where[1], source.place, MOST // len(bands)):
         target = out[:, _within(piece[0], rows), _within(piece[1], columns)]
-        raw = _with_holes(handle, bands, nodata, window)
-        if raw is None:
+        raw = handle.raster.read(bands, window=as_window(window), out_dtype=kind)
+        if _left_out(raw, nodata):
             target[...] = _resampled(partial(as_filed, part=piece), method, both, holes)
         else:
             scale, own = spans(handle.grid, grid), handle.grid.piece(window)
-            read = partial(_read_array, raw.astype(dtype, copy=False), own, grid.piece(piece), scale)
+            holed = with_holes(raw, nodata, dtype, name, source.place)
+            read = partial(_read_array, holed, own, grid.piece(piece), scale)
             target[...] = _resampled(read, method, both, len(bands) > 1)
     return out
 
@@ -76,18 +82,17 @@ def _resampled(read: Callable[[str], np.ndarray], method: str, both: bool, holes
     return np.concatenate([mean, np.sqrt(np.maximum(read("rms") ** 2 - mean**2, 0))]) if both else mean
 
 
-def _with_holes(handle: Handle, bands: list[int], nodata: list[float | None], window: Slices) -> np.ndarray | None:
-    """Return the raw pixels of a window, NaN where one is missing; None if GDAL leaves out all of those by itself.
-
-    It leaves out one value of each band, which it is told.
-    """
-    raw = handle.raster.read(bands, window=as_window(window), out_dtype=handle.dtype(bands))
-    if not any(np.isnan(band).any() for band, v in zip(raw, nodata, strict=True) if v is None or not np.isnan(v)):
-        return None
-    for band, value in zip(raw, nodata, strict=True):
-        if value is not None:
-            band[~differs(band, value)] = np.nan
-    return raw
+def _left_out(raw: np.ndarray, nodata: list[float | None]) -> bool:
+    """Tell whether GDAL leaves out by itself all that is missing: it does so with one value of each band, which it is told."""
+    for band, told in zip(raw, nodata, strict=True):
+        measured = is_measured(band)
+        if measured.all():
+            continue
+        with np.errstate(over="ignore"):  # told may be more than the band's type holds
+            known = np.zeros(band.shape, dtype=bool) if told is None else np.isnan(band) if np.isnan(told) else band == told
+        if not (measured | known).all():
+            return False
+    return True
 
 
 def _pieces(own: Grid, grid: Grid, part: Slices, place: str, most: int) -> Iterator[tuple[Slices, Slices]]:
