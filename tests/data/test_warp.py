@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from rasterio.transform import from_origin
 from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform
 from test_raster import ramp, scene, whole
@@ -142,3 +143,46 @@ def test_large_values_that_are_warped_are_told_of_unless_they_are_declared(
     on_grid(tmp_path, values)
     assert len(caplog.messages) == 1
     assert "modality 'a'" in caplog.messages[0]
+
+
+@pytest.mark.parametrize("keys", ["", ";nodata=0"])
+@pytest.mark.parametrize(("pixel", "side"), [(10.0, 20), (5.0, 40), (2.5, 80)])
+@pytest.mark.parametrize(("dtype", "bands"), [("uint8", 1), ("uint8", 2), ("float32", 2)])
+def test_a_files_own_mask_and_its_nodata_count_both(
+    tmp_path: Path, keys: str, pixel: float, side: int, dtype: str, bands: int
+) -> None:
+    write(tmp_path / "grid.tif", ramp(1, 20, 20))
+    k = side // 20
+    values, mask = np.full((bands, side, side), 5, dtype), np.full((side, side), 255, "uint8")
+    values[-1, -2 * k :, -3 * k :] = 0
+    mask[: 2 * k, : 3 * k] = 0
+    values[:, 0, 0] = 200  # hidden
+    if dtype == "float32" and k > 1:
+        values[0, 5 * k, 5 * k] = np.nan
+    write(tmp_path / "a.tif", values, pixel, nodata=None if keys else 0)
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(tmp_path / "a.tif", "r+") as file:
+        file.write_mask(mask)
+    reader = scene(tmp_path, "g path='grid.tif'", f"a path='a.tif'{keys}")
+    expected = np.ones((20, 20), dtype=bool)
+    expected[:2, :3] = expected[-2:, -3:] = False
+    batch = whole(reader)
+    np.testing.assert_array_equal(batch.available["a"][0], expected)
+    assert (batch.values["a"][0][:, expected] == 5).all()
+    part = reader.read("t", slice(0, 7), slice(0, 9))
+    np.testing.assert_array_equal(part.available["a"][0], expected[:7, :9])
+
+
+@pytest.mark.parametrize("bands", [[1], [1, 2, 3]])
+def test_an_alpha_band_counts_beside_nodata_of_the_scene(tmp_path: Path, bands: list[int]) -> None:
+    values = np.full((4, 40, 40), 9, "uint8")
+    values[3] = 255
+    values[3, :4, :6] = 0
+    values[0, -4:, -4:] = 0
+    profile = {"driver": "GTiff", "count": 4, "height": 40, "width": 40, "dtype": "uint8", "crs": CRS, "photometric": "RGB"}
+    with rasterio.open(tmp_path / "a.tif", "w", transform=from_origin(WEST, NORTH, 5, 5), alpha="yes", **profile) as file:
+        file.write(values)
+    write(tmp_path / "grid.tif", ramp(1, 20, 20))
+    there = whole(scene(tmp_path, "g path='grid.tif'", f"a path='a.tif';bands={bands};nodata=0")).available["a"][0]
+    expected = np.ones((20, 20), dtype=bool)
+    expected[:2, :3] = expected[-2:, -2:] = False
+    np.testing.assert_array_equal(there, expected)

@@ -149,7 +149,7 @@ def _read(source: Source, grid: Grid, part: Slices, out: np.ndarray, name: str) 
         k = multiple(Grid(cube.shape[1], cube.shape[2], Georeference()), grid, source.place)
         chosen = [b - 1 for b in source.bands] if source.bands else slice(None)
         raw = cube[chosen][:, *times(part, k)]
-        return take(*_blocks(raw, each_band(source.nodata, len(raw), source), k, source, name), source, out, name)
+        return take(*_blocks(raw, each_band(source.nodata, len(raw), source), None, k, source, name), source, out, name)
     with reading(source.place) as handle:
         raster, bands = handle.raster, list(source.bands or range(1, handle.raster.count + 1))
         given, dtype = each_band(source.nodata, len(bands), source), handle.dtype(bands)
@@ -163,17 +163,15 @@ def _read(source: Source, grid: Grid, part: Slices, out: np.ndarray, name: str) 
         direct = k == 1 and not both and dtype == out.dtype
         raw = raster.read(bands, window=window, out=out) if direct else raster.read(bands, window=window, out_dtype=dtype)
         seen = raster.dataset_mask(window=window) > 0 if handle.masked else None
-    if seen is not None and k > 1:
-        raw = np.where(seen, raw, np.nan)
-    there = take(*_blocks(raw, nodata, k, source, name), source, out, name)
+    there = take(*_blocks(raw, nodata, seen, k, source, name), source, out, name)
     return there if seen is None or k > 1 else there & seen
 
 
 def _blocks(
-    raw: np.ndarray, nodata: Sequence[float | None], k: int, source: Source, name: str
+    raw: np.ndarray, nodata: Sequence[float | None], seen: np.ndarray | None, k: int, source: Source, name: str
 ) -> tuple[np.ndarray, Sequence[float | None]]:
     """Reduce k x k pixels to one, without missing ones; the pair is what `take` takes."""
     if k == 1 and source.resampling != "mean_std":
         return raw, nodata
-    cube = reduce_blocks(with_holes(raw, nodata, "float64", name, source.place), k, source)
+    cube = reduce_blocks(with_holes(raw, nodata, seen, "float64", name, source.place), k, source)
     return cube, [None] * len(cube)

@@ -1,8 +1,8 @@
 """Warp a raster onto a window of a grid by GDAL (its CRS, its pixel size), NaN where there is nothing.
 
 The views by which GDAL warps stay open with the file: making one costs as much as reading a window. GDAL leaves out one
-value of each band, its nodata; where more than that is missing in a window, its pixels are read, those that are missing are
-made NaN, and this is warped.
+value of each band, its nodata, or what the file's own mask hides, not both; where more is missing in a window, its pixels are
+read, those that are missing are made NaN, and this is warped.
 """
 
 from __future__ import annotations
@@ -54,18 +54,20 @@ def warp(
         pairs = zip(bands, nodata, strict=True)
         return np.stack([_view(handle, grid, method, v, dtype).read(b, window=as_window(part)) for b, v in pairs])
 
-    holes = handle.raster.count > 1 and any(v is not None for v in nodata)
-    if kind.kind != "f":
+    told = any(v is not None for v in nodata)
+    holes = handle.raster.count > 1 and told
+    if kind.kind != "f" and not (handle.masked and told):
         return _resampled(lambda m: as_filed(m, where[1]), method, both, holes)
     out = np.empty((len(bands) * (2 if both else 1), rows.stop - rows.start, columns.stop - columns.start), dtype=dtype)
     for piece, window in _pieces(handle.grid, grid, where[1], source.place, MOST // len(bands)):
         target = out[:, _within(piece[0], rows), _within(piece[1], columns)]
         raw = handle.raster.read(bands, window=as_window(window), out_dtype=kind)
-        if _left_out(raw, nodata):
+        seen = handle.raster.dataset_mask(window=as_window(window)) > 0 if handle.masked else None
+        if _left_out(raw, nodata) and (seen is None or not told or seen.all()):
             target[...] = _resampled(partial(as_filed, part=piece), method, both, holes)
         else:
             scale, own = spans(handle.grid, grid), handle.grid.piece(window)
-            holed = with_holes(raw, nodata, dtype, name, source.place)
+            holed = with_holes(raw, nodata, seen, dtype, name, source.place)
             read = partial(_read_array, holed, own, grid.piece(piece), scale)
             target[...] = _resampled(read, method, both, len(bands) > 1)
     return out
@@ -85,6 +87,8 @@ def _resampled(read: Callable[[str], np.ndarray], method: str, both: bool, holes
 def _left_out(raw: np.ndarray, nodata: list[float | None]) -> bool:
     """Tell whether GDAL leaves out by itself all that is missing: it does so with one value of each band, which it is told."""
     for band, told in zip(raw, nodata, strict=True):
+        if band.dtype.kind != "f":
+            continue
         measured = is_measured(band)
         if measured.all():
             continue
