@@ -372,6 +372,18 @@ def test_a_truncated_file_names_itself_and_the_window(tmp_path: Path) -> None:
         reader.read("t", slice(40, 64), slice(0, 8))
 
 
+def test_a_mat_file_that_is_empty_or_damaged_names_itself(tmp_path: Path) -> None:
+    scipy.io.savemat(tmp_path / "a.mat", {"d": np.random.default_rng(0).normal(size=(40, 40, 3))}, do_compression=True)
+    good = (tmp_path / "a.mat").read_bytes()
+    damaged = [b"", b"x" * 500, good[:140], good[: len(good) // 2], good[:128] + b"\0" * 60 + good[188:]]
+    damaged += [good[:i] + b"\xff" * 40 + good[i + 40 :] for i in (120, 130, 140, 200, len(good) - 60)]
+    for content in damaged:
+        (tmp_path / "a.mat").write_bytes(content)
+        with pytest.raises(DataError, match=r"a\.mat"):
+            whole(scene(tmp_path, "a path='a.mat'"))
+        assert any("a.mat" in f for f in check(tmp_path).faults)
+
+
 def test_a_window_that_leaves_the_tile_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "a.tif", ramp(1, 4, 4))
     with pytest.raises(UsageError, match=r"rows 0:5, columns 0:4 .*leave its 4 x 4 pixels"):

@@ -8,12 +8,15 @@ raster without georeference, is a plain pixel grid of the same size or a whole m
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import scipy.io
+from scipy.io.matlab import MatReadError
 
 from mamol.data.dataset import Georeference
 from mamol.data.finer import reduce_blocks
@@ -26,6 +29,8 @@ from mamol.errors import DataError, unknown
 from mamol.files import must_exist
 
 __all__ = ["Grid", "band_count", "is_mat", "open_raster", "read_grid", "read_mat", "read_missing", "read_modality"]
+UNREADABLE = (ValueError, OSError, TypeError, EOFError, LookupError, OverflowError, MatReadError, zlib.error, struct.error)
+"""What scipy lets through of a .mat file that is empty, truncated or damaged."""
 
 
 @lru_cache(maxsize=8)
@@ -35,7 +40,7 @@ def _mat(path: Path, changed_ns: int) -> dict[str, np.ndarray]:
         tree = scipy.io.loadmat(path)
     except NotImplementedError:
         raise DataError(f"{path} is a MATLAB 7.3 (HDF5) file; save it with `save -v7`, or convert it to GeoTIFF.") from None
-    except (ValueError, OSError, TypeError, EOFError) as error:
+    except UNREADABLE as error:
         raise DataError(f"{path} is not a readable MATLAB file ({error}); it may be truncated.") from error
     return {k: v for k, v in tree.items() if isinstance(v, np.ndarray) and v.ndim in (2, 3) and v.dtype.kind in "fiub"}
 
