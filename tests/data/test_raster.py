@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 import scipy.io
 from rasterio.transform import from_origin
 from rasterio.warp import transform
@@ -382,6 +383,36 @@ def test_a_mat_file_that_is_empty_or_damaged_names_itself(tmp_path: Path) -> Non
         with pytest.raises(DataError, match=r"a\.mat"):
             whole(scene(tmp_path, "a path='a.mat'"))
         assert any("a.mat" in f for f in check(tmp_path).faults)
+
+
+def variables(path: Path, *names: str) -> None:
+    """Write a NetCDF file whose variables are 4 x 4 pixels of 7."""
+    with scipy.io.netcdf_file(path, "w") as file:
+        for axis in "yx":
+            file.createDimension(axis, 4)
+        for name in names:
+            file.createVariable(name, "f4", ("y", "x"))[:] = np.full((4, 4), 7, "float32")
+
+
+def test_a_container_of_several_rasters_names_them(tmp_path: Path) -> None:
+    variables(tmp_path / "a.nc", "b", "c")
+    for keys in ("", ";mask='a.nc'"):
+        write(tmp_path / "a.tif", ramp(1, 4, 4))
+        place = "a.tif" if keys else "a.nc"
+        with pytest.raises(DataError, match=r"a\.nc holds 2 rasters.*a\.nc:b.*a\.nc:c.*gdal_translate -of VRT"):
+            whole(scene(tmp_path, f"a path='{place}'{keys}"))
+        assert len([f for f in check(tmp_path).faults if "a.nc:b" in f]) == 1
+
+
+def test_a_vrt_of_a_part_is_read_and_changes_with_its_file(tmp_path: Path) -> None:
+    variables(tmp_path / "a.nc", "b", "c")
+    rasterio.shutil.copy(f"NETCDF:{tmp_path / 'a.nc'}:b", tmp_path / "b.vrt", driver="VRT")
+    reader = scene(tmp_path, "a path='b.vrt'")
+    assert (whole(reader).values["a"] == 7).all()
+    assert tmp_path / "a.nc" in reader.files()
+    before = reader.identity("t")
+    os.utime(tmp_path / "a.nc", ns=(1, 1))
+    assert reader.identity("t") != before
 
 
 def test_a_window_that_leaves_the_tile_is_refused(tmp_path: Path) -> None:

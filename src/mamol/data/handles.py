@@ -29,7 +29,7 @@ from rasterio.vrt import WarpedVRT
 
 from mamol.data.dataset import Georeference
 from mamol.data.grid import Grid
-from mamol.errors import DataError, FileMissing, MamolError
+from mamol.errors import DataError, FileMissing, MamolError, some
 from mamol.files import sha256_file
 
 NETWORK = re.compile(
@@ -37,6 +37,8 @@ NETWORK = re.compile(
 )
 ARCHIVE = re.compile(r"(zip|tar|gzip)://([^!]*)(?:!/?(.*))?$")
 IN_ARCHIVE = re.compile(r"(/vsi(?:zip|tar|gzip)/)(?![/{])(.*)$")
+PART = re.compile(r"(?i)(?:vrt|netcdf|hdf[45]\w*|gpkg|zarr|bag|s1\d\d|nitf_im|gtiff_dir|gtiff_raw|sentinel2_\w+):")
+"""How GDAL's name of a part of a file begins, such as NETCDF:"a.nc":b."""
 NOT_THERE = re.compile(r"HTTP (?:response|error) code(?: on .*)?: (?:404|410)\b|specified (?:key|blob) does not exist|NoSuchKey")
 SETTINGS = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
@@ -96,6 +98,12 @@ def _local_file(place: str) -> Path:
         return Path(place)
     inner = Path(place.split("/", 2)[2])
     return next((p for p in (inner, *inner.parents) if p.is_file()), inner)
+
+
+def file_of(name: str) -> str:
+    """Return the file of a part that GDAL names so (NETCDF:"/data/a.nc":b), if it is there; any other name as it is."""
+    texts = [quoted or plain for quoted, plain in re.findall(r'"([^"]+)"|([^":]+)', name)] if PART.match(name) else []
+    return next((t for t in texts if Path(t).exists()), name)
 
 
 def settings(place: str) -> AbstractContextManager[object]:
@@ -214,10 +222,20 @@ def _open(place: str, identity: tuple[int, ...]) -> Handle:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         raster = rasterio.open(place if is_remote(place) or place.startswith("/vsi") else Path(place))
+        if not raster.count:
+            with raster:
+                raise _no_bands(place, raster.subdatasets)
         crs = raster.crs.to_wkt() if raster.crs else ""
         grid = Grid(raster.height, raster.width, Georeference(crs, tuple(raster.transform)[:6]))
     masked = any(MaskFlags.per_dataset in flags for flags in raster.mask_flag_enums)
     return Handle(raster, identity, grid, raster.dtypes, raster.nodatavals, masked)
+
+
+def _no_bands(place: str, parts: Sequence[str]) -> DataError:
+    if not parts:
+        return DataError(f"{place} holds no band; check the file.")
+    advice = f"Make a file of one (`gdal_translate -of VRT '{parts[0]}' part.vrt`) and name that"
+    return DataError(f"{place} holds {len(parts)} rasters ({some(parts)}), and none of its own. {advice}.")
 
 
 @contextmanager

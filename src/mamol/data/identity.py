@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mamol.data.handles import identify, is_remote, reading
+from mamol.data.handles import file_of, identify, is_remote, reading
 from mamol.data.spec import Mask, SceneSpec, Source
 from mamol.errors import DataError, FileMissing
 from mamol.files import by_itself
@@ -76,7 +76,7 @@ def _parts(place: str) -> list[str]:
     What that changes of the raster is asked of the raster itself.
     """
     with reading(place) as handle:
-        return sorted(f for f in handle.raster.files if f != place and not by_itself(f))
+        return sorted(file_of(f) for f in handle.raster.files if f != place and not by_itself(f))
 
 
 def _stamps(place: str) -> list[object]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import tomllib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from mamol.data.faults import Place, find_faults
+from mamol.data.handles import PART
 from mamol.data.spec import ClassSpec, LabelSpec, ModalitySpec, Part, SceneSpec
 from mamol.errors import ConfigError, FileMissing, UsageError, together, unknown
 
@@ -105,6 +106,9 @@ def _between_keys(spec: SceneSpec, path: Path) -> Iterator[tuple[Place, UsageErr
     for name, modality in spec.modalities.items():
         for fault in _modality_faults(modality, spec.stac is not None):
             yield ("modalities", name), ConfigError(f"{path}: modalities.{name}: {fault}.")
+    labels = {} if spec.labels is None else spec.labels.model_dump(include={"path", "train", "test", "split"})
+    for fault in _parts_of_files(labels):
+        yield ("labels",), ConfigError(f"{path}: labels: {fault}.")
     grid = spec.grid_modality()
     pattern = spec.modalities[grid].path if grid in spec.modalities else None
     if pattern is not None and "{tile}" not in pattern and spec.tiles:
@@ -140,7 +144,17 @@ def _modality_faults(spec: ModalitySpec, stac: bool) -> list[str]:
         "bands = goes with a single asset; leave assets out that are not wanted": bool(spec.bands) and len(spec.assets or ()) > 1,
         "key = goes with path =, not with assets": spec.key is not None and spec.path is None and stac,
     }
-    return [said for said, wrong in faults.items() if wrong]
+    return [said for said, wrong in faults.items() if wrong] + _parts_of_files({"path": spec.path, "mask": spec.mask})
+
+
+def _parts_of_files(places: Mapping[str, str | None]) -> list[str]:
+    """Say which places are GDAL's names of a part of a file: they are relative to the working directory, and no file."""
+    return [
+        f"{key} = '{text}' is a part of a file in GDAL's own words, which is not found from the folder of scene.toml. "
+        f"Make a file of it (`gdal_translate -of VRT '{text}' part.vrt`) and name that"
+        for key, text in places.items()
+        if text is not None and PART.match(text)
+    ]
 
 
 def _keys(place: Place) -> list[str]:
