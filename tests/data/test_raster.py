@@ -19,10 +19,12 @@ import pytest
 import rasterio
 import rasterio.shutil
 import scipy.io
+from rasterio.errors import RasterioIOError
 from rasterio.transform import from_origin
 from rasterio.warp import transform
 from test_reader import CRS, NORTH, WEST, write
 
+from locked_made import lock
 from mamol.data import handles
 from mamol.data.check import check
 from mamol.data.reader import FileReader, open_scene
@@ -413,6 +415,21 @@ def test_a_vrt_of_a_part_is_read_and_changes_with_its_file(tmp_path: Path) -> No
     before = reader.identity("t")
     os.utime(tmp_path / "a.nc", ns=(1, 1))
     assert reader.identity("t") != before
+
+
+def test_files_that_may_not_be_read_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "a.tif", ramp(1, 4, 4))
+    scipy.io.savemat(tmp_path / "a.mat", {"d": np.ones((4, 4))})
+    for locked in (tmp_path / "a.mat", tmp_path):
+        reader = scene(tmp_path, "a path='a.mat'")
+        with monkeypatch.context() as patch:
+            lock(patch, locked)
+            with pytest.raises(DataError, match=r"a\.mat cannot be .*check the permissions"):
+                whole(reader)
+            with pytest.raises(DataError, match=r"a\.mat cannot be .*check the permissions"):
+                assert reader.provenance
+    said = handles.refusal(str(tmp_path / "a.tif"), RasterioIOError(f"{tmp_path}/a.tif: Permission denied"))
+    assert str(said).endswith("check the permissions.")
 
 
 def test_a_window_that_leaves_the_tile_is_refused(tmp_path: Path) -> None:

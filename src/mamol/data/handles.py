@@ -30,7 +30,7 @@ from rasterio.vrt import WarpedVRT
 from mamol.data.dataset import Georeference
 from mamol.data.grid import Grid
 from mamol.errors import DataError, FileMissing, MamolError, some
-from mamol.files import sha256_file
+from mamol.files import denied, lies_there, sha256_file
 
 NETWORK = re.compile(
     r"(?:^|[+/])(?:https?|ftp|s3|gs|az|oss)://|/vsi(?:curl|s3|gs|az|adls|oss|swift|webhdfs|hdfs)(?:_streaming)?/"
@@ -89,7 +89,7 @@ def identify(place: str) -> tuple[int, ...]:
     except (FileNotFoundError, NotADirectoryError):
         raise FileMissing(f"raster not found: {place}. Check the path (it is taken relative to {Path.cwd()}).") from None
     except OSError as error:
-        raise DataError(f"{place} cannot be looked at ({error.strerror or error}); check the permissions.") from error
+        raise denied(place, error, "looked at") from error
     return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
 
@@ -103,7 +103,7 @@ def _local_file(place: str) -> Path:
 def file_of(name: str) -> str:
     """Return the file of a part that GDAL names so (NETCDF:"/data/a.nc":b), if it is there; any other name as it is."""
     texts = [quoted or plain for quoted, plain in re.findall(r'"([^"]+)"|([^":]+)', name)] if PART.match(name) else []
-    return next((t for t in texts if Path(t).exists()), name)
+    return next((t for t in texts if os.path.exists(t)), name)
 
 
 def settings(place: str) -> AbstractContextManager[object]:
@@ -130,6 +130,8 @@ def refusal(place: str, error: BaseException) -> MamolError:
         return DataError(f"{place} cannot be read ({said}). It may be there all the same: try again, check address and access.")
     if place.startswith("/vsi") and "does not exist" in said and not _broken_archive(place):
         return FileMissing(f"raster not found: {place}. Check the archive and the name in it.")
+    if "Permission denied" in said:
+        return DataError(f"{place} cannot be read ({said}); check the permissions.")
     return DataError(f"{place} cannot be read as a raster ({said}); it may be truncated. Get the file anew.")
 
 
@@ -250,14 +252,17 @@ def fingerprint(place: str) -> str:
     """Return the SHA-256 of a local file, or its size and time if it is large; a remote file is not read for it."""
     if is_remote(place) or place.startswith("/vsi"):
         return "not hashed: no plain file"
-    stat = Path(place).stat()
-    return sha256_file(Path(place)) if stat.st_size <= HASH_LIMIT else f"{stat.st_size} bytes, {stat.st_mtime_ns}"
+    try:
+        stat = os.stat(place)
+        return sha256_file(Path(place)) if stat.st_size <= HASH_LIMIT else f"{stat.st_size} bytes, {stat.st_mtime_ns}"
+    except PermissionError as error:
+        raise denied(place, error) from error
 
 
 def is_there(place: str) -> bool:
-    """Tell whether a file is there; raises DataError if a server does not say so (anything but "not found")."""
+    """Tell whether a file is there; raises DataError if a server, or the system, does not say so (anything but "not found")."""
     if not place.startswith("/vsi") and not is_remote(place):
-        return Path(place).exists()
+        return lies_there(place)
     if is_remote(place):
         _drop(place)  # a handle from before does not know whether the file is still there
     try:

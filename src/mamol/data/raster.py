@@ -26,7 +26,7 @@ from mamol.data.spec import Mask, Source
 from mamol.data.values import each_band, take, with_holes
 from mamol.data.warp import as_window, warp
 from mamol.errors import DataError, unknown
-from mamol.files import must_exist
+from mamol.files import denied, must_exist
 
 __all__ = ["Grid", "band_count", "is_mat", "open_raster", "read_grid", "read_mat", "read_missing", "read_modality"]
 UNREADABLE = (ValueError, OSError, TypeError, EOFError, LookupError, OverflowError, MatReadError, zlib.error, struct.error)
@@ -37,9 +37,12 @@ UNREADABLE = (ValueError, OSError, TypeError, EOFError, LookupError, OverflowErr
 def _mat(path: Path, changed_ns: int) -> dict[str, np.ndarray]:
     del changed_ns  # part of the cache's key: a file written anew is read anew
     try:
-        tree = scipy.io.loadmat(path)
+        with open(path, "rb") as file:
+            tree = scipy.io.loadmat(file)
     except NotImplementedError:
         raise DataError(f"{path} is a MATLAB 7.3 (HDF5) file; save it with `save -v7`, or convert it to GeoTIFF.") from None
+    except PermissionError as error:
+        raise denied(path, error) from error
     except UNREADABLE as error:
         raise DataError(f"{path} is not a readable MATLAB file ({error}); it may be truncated.") from error
     return {k: v for k, v in tree.items() if isinstance(v, np.ndarray) and v.ndim in (2, 3) and v.dtype.kind in "fiub"}

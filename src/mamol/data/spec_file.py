@@ -7,6 +7,7 @@ at, so that `mamol scene check` goes on to the files.
 from __future__ import annotations
 
 import copy
+import os
 import tomllib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,6 +21,7 @@ from mamol.data.faults import Place, find_faults
 from mamol.data.handles import PART
 from mamol.data.spec import ClassSpec, LabelSpec, ModalitySpec, Part, SceneSpec
 from mamol.errors import ConfigError, FileMissing, UsageError, together, unknown
+from mamol.files import lies_there, read_text
 
 
 @dataclass(frozen=True)
@@ -56,14 +58,14 @@ def examine_spec(path: Path) -> Examined:
 
 def _file(path: Path) -> Path:
     path = Path(path)
-    return path / "scene.toml" if path.is_dir() else path
+    return path / "scene.toml" if os.path.isdir(path) else path
 
 
 def _tree(path: Path) -> dict[str, Any]:
-    if not path.is_file():
+    if not lies_there(path) or os.path.isdir(path):
         raise FileMissing(f"scene description not found: {path}. `mamol scene make DIR` writes an example.")
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(read_text(path))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}.") from None
 
