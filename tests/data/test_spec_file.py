@@ -113,3 +113,10 @@ def test_a_part_of_a_file_as_gdal_writes_it_is_refused_with_what_to_do(tmp_path:
     faults = [str(f) for f in examine_spec(path).faults]
     assert ["modalities.hsi: mask =" in faults[0], "modalities.sar: path =" in faults[1]] == [True, True]
     read_spec(write(tmp_path, ('path = "hsi.tif"', "path = 'C:/a.tif'"), ('path = "sar.tif"', "path = 'T32:b.tif'")))
+
+
+def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    expected = read_spec(path)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())  # as Notepad saves it
+    assert read_spec(path) == expected

@@ -147,7 +147,7 @@ def write_samples(dataset: SampleSet, folder: str | Path, overwrite: bool = Fals
 
 def _read_spec(path: Path) -> SamplesSpec:
     try:
-        tree = tomllib.loads(read_text(path))
+        tree = tomllib.loads(read_text(path, "utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}.") from None
     try:

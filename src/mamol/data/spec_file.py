@@ -65,7 +65,7 @@ def _tree(path: Path) -> dict[str, Any]:
     if not lies_there(path) or os.path.isdir(path):
         raise FileMissing(f"scene description not found: {path}. `mamol scene make DIR` writes an example.")
     try:
-        return tomllib.loads(read_text(path))
+        return tomllib.loads(read_text(path, "utf-8-sig"))  # Notepad begins a file with a byte order mark
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}.") from None
 
