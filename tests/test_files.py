@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mamol.errors import OutputExists, WriteFailed
-from mamol.files import atomic, must_not_exist, sha256_file, write_json, write_text
+from locked_made import lock
+from mamol.errors import DataError, FileMissing, OutputExists, WriteFailed
+from mamol.files import atomic, lies_there, must_exist, must_not_exist, read_text, sha256_file, write_json, write_text
 
 
 def test_a_file_and_a_folder_appear_whole(tmp_path: Path) -> None:
@@ -159,3 +160,19 @@ def test_a_file_has_the_rights_of_any_new_file_whoever_wrote_it(tmp_path: Path) 
         (partial / "deep").mkdir(parents=True)
         (partial / "deep" / "f").touch(0o600)
     assert [(tmp_path / f).stat().st_mode for f in ("f", "folder/deep/f")] == [usual, usual]
+
+
+def test_what_may_not_be_looked_at_is_neither_there_nor_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_text(tmp_path / "a" / "b.txt", "x")
+    assert [lies_there(p) for p in (tmp_path / "a" / "b.txt", tmp_path / "c", tmp_path / "a" / "b.txt" / "c")] == [
+        True,
+        False,
+        False,
+    ]
+    assert read_text(tmp_path / "a" / "b.txt") == "x"
+    with pytest.raises(FileMissing, match=r"table not found: .*c"):
+        must_exist(tmp_path / "c", "table")
+    lock(monkeypatch, tmp_path / "a")
+    for look in (lies_there, read_text, lambda path: must_exist(path, "table")):
+        with pytest.raises(DataError, match=r"b\.txt cannot be .*Permission denied.*check the permissions"):
+            look(tmp_path / "a" / "b.txt")

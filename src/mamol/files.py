@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from mamol.errors import FileMissing, OutputExists, WriteFailed, some
+from mamol.errors import DataError, FileMissing, OutputExists, WriteFailed, some
 
 SHOWN = 5
 """Names of a folder's content that an error lists."""
@@ -27,9 +27,33 @@ def by_itself(name: str) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in BY_ITSELF)
 
 
+def denied(path: Path | str, error: OSError, done: str = "read") -> DataError:
+    """Build the error for a file that the system does not let us read, or look at."""
+    return DataError(f"{path} cannot be {done} ({error.strerror or error}); check the permissions.")
+
+
+def lies_there(path: Path | str) -> bool:
+    """Tell whether something lies at a path; raises DataError where the system does not say so, as of a locked folder."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # the last of a name that no file can have
+        return False
+    except OSError as error:
+        raise denied(path, error, "looked at") from error
+    return True
+
+
+def read_text(path: Path, encoding: str = "utf-8") -> str:
+    """Return a file's text; raises DataError if it may not be read, and UnicodeDecodeError."""
+    try:
+        return path.read_text(encoding=encoding)
+    except PermissionError as error:
+        raise denied(path, error) from error
+
+
 def must_exist(path: Path, what: str) -> Path:
-    """Return `path` if it is there; raises FileMissing with the folder's nearest content otherwise."""
-    if not path.exists():
+    """Return `path` if it is there; raises FileMissing, and DataError if it cannot be looked at."""
+    if not lies_there(path):
         raise FileMissing(f"{what} not found: {path}. Check the path (it is taken relative to {Path.cwd()}).")
     return path
 

@@ -10,9 +10,13 @@ import rasterio
 from rasterio.transform import from_origin
 
 import geojson_made as polygons
+from locked_made import lock
 from made import made_samples
+from mamol.data.catalog import load_dataset
 from mamol.data.check import check
+from mamol.data.reader import open_scene
 from mamol.data.samples import write_samples
+from mamol.errors import DataError
 
 CRS, CORNER = "EPSG:32632", (500_000.0, 5_000_000.0)
 TOML = """
@@ -128,3 +132,41 @@ def test_a_sample_set_without_an_array(tmp_path: Path) -> None:
     toml = folder / "samples.toml"
     toml.write_text(toml.read_text() + "unti = 3\n")
     assert "'unti'" in check(folder).faults[0]
+
+
+def test_what_may_not_be_looked_at_is_a_fault_beside_the_others(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "south" / "sar.tif").write_bytes(b"II*\0nonsense")
+    change(folder, "[labels]", '[modalities.sar]\npath = "{tile}/sar.tif"\nmask = "clouds/{tile}.tif"\n[labels]')
+    lock(monkeypatch, folder / "north")
+    faults = check(folder).faults
+    assert any(str(folder / "north" / "hsi.tif") in f and "check the permissions" in f for f in faults)
+    assert any("sar.tif" in f and "south" in f for f in faults)
+    assert any("'beech', 'elm'" in f for f in faults)
+    assert len(faults) == len(set(faults))
+
+
+@pytest.mark.parametrize("name", ["scene.toml", "groups.csv"])
+def test_a_description_that_may_not_be_read_is_said(folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "groups.csv").write_text("tile,group\nnorth,a\nsouth,b\n")
+    change(folder, "[labels]", '[labels]\nignore = ["elm", "beech"]')
+    change(folder, 'name = "made"', 'name = "made"\ngroups = "groups.csv"')
+    assert check(folder).faults == []
+    for locked in (folder, folder / name):
+        with monkeypatch.context() as patch:
+            lock(patch, locked)
+            with pytest.raises(DataError, match="check the permissions"):
+                open_scene(folder).load()
+            if locked == folder or name == "scene.toml":
+                with pytest.raises(DataError, match="check the permissions"):
+                    check(folder)
+            else:
+                assert ["groups.csv" in f for f in check(folder).faults] == [True]
+
+
+def test_a_sample_set_that_may_not_be_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_samples(made_samples(), tmp_path / "s")
+    for locked in (folder, folder / "samples.toml", folder / "samples.npz"):
+        with monkeypatch.context() as patch:
+            lock(patch, locked)
+            with pytest.raises(DataError, match="check the permissions"):
+                load_dataset(folder)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.io
 from test_raster import scene, whole
+from test_reader import write
 
 from mamol.data.check import check
 from mamol.data.finer import STATISTICS, reduce_blocks
@@ -68,3 +69,31 @@ def test_the_mode_of_a_mat_file(tmp_path: Path) -> None:
     scipy.io.savemat(tmp_path / "a.mat", {"a": np.array([[1.0, 9, 2, 2], [1, 1, 7, 2]])})
     batch = whole(scene(tmp_path, "g path='g.mat'", "a path='a.mat';resampling='mode'"))
     assert batch.values["a"][0, 0].tolist() == [[1, 2]]
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_nodata_with_decimals_is_left_out_of_blocks(tmp_path: Path, declared: bool) -> None:
+    fine = np.full((1, 4, 8), 5, "float32")
+    fine[0, :2, :2] = fine[0, 0, 2] = -99.9  # as float32: -99.90000153
+    scipy.io.savemat(tmp_path / "g.mat", {"g": np.ones((2, 4))})
+    scipy.io.savemat(tmp_path / "a.mat", {"a": fine[0]})
+    write(tmp_path / "a.tif", fine, crs=None, nodata=-99.9 if declared else None)
+    for name in ("a.mat", "a.tif"):
+        keys = "" if declared and name == "a.tif" else ";nodata=-99.9"
+        batch = whole(scene(tmp_path, "g path='g.mat'", f"a path='{name}'{keys}"))
+        assert batch.available["a"][0].tolist() == [[False, True, True, True], [True] * 4]
+        assert batch.values["a"][0, 0].tolist() == [[0, 5, 5, 5], [5] * 4]
+
+
+def test_what_no_sensor_measures_is_left_out_of_blocks(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    fine = np.full((1, 4, 8), 5, "float32")
+    fine[0, :2, :2] = fine[0, 0, 2] = fine[0, 3, 7] = 1e20
+    fine[0, 0, 4], fine[0, 0, 6] = np.inf, np.nan
+    scipy.io.savemat(tmp_path / "g.mat", {"g": np.ones((2, 4))})
+    scipy.io.savemat(tmp_path / "a.mat", {"a": fine[0]})
+    write(tmp_path / "a.tif", fine, crs=None)
+    for name in ("a.mat", "a.tif"):
+        batch = whole(scene(tmp_path, "g path='g.mat'", f"a path='{name}'"))
+        assert batch.available["a"][0].tolist() == [[False, True, True, True], [True] * 4]
+        assert batch.values["a"][0, 0].tolist() == [[0, 5, 5, 5], [5] * 4]
+    assert [name in said for name, said in zip(("a.mat", "a.tif"), caplog.messages, strict=True)] == [True, True]

@@ -10,7 +10,7 @@ from rasterio.warp import transform
 
 from mamol.data.area import Area, area_window
 from mamol.data.dataset import Georeference
-from mamol.data.grid import Grid, around, pixel_size, spans
+from mamol.data.grid import Grid, around, pixel_size, same_grid, spans
 from mamol.errors import GridMismatch
 
 UTM = rasterio.crs.CRS.from_epsg(32632).to_wkt()
@@ -90,3 +90,17 @@ def test_how_many_pixels_of_a_raster_a_grid_pixel_spans() -> None:
     assert spans(grid(other, corner=(x, y)), grid()) == (1, 1)
     east, south = spans(grid("EPSG:4326", 10 / 111_000, (9.0, 45.2)), grid())
     assert (east, south) == (pytest.approx(1.41, abs=0.01), 1)  # 10 m are 1.41 pixels of a degree of longitude
+
+
+@pytest.mark.parametrize("crs", [UTM, ""])
+def test_grids_that_drift_apart_along_the_row_are_not_the_same(crs: str) -> None:
+    long = (4, 3000)
+    here = grid(crs, side=long)
+    assert not same_grid(grid(crs, 10.009, side=long), here)  # a thousandth of a pixel each, three at the end
+    assert same_grid(grid(crs, 10 + 1e-6, side=long), here)
+    assert same_grid(grid(crs, corner=(WEST + 5e-3, NORTH), side=long), here)
+    assert same_grid(grid(crs, corner=(WEST + 0.05, NORTH), side=long), here) == (crs == "")
+    assert not same_grid(Grid(*long, Georeference(UTM)), grid(side=long))  # with a CRS no transform is one, too
+    assert same_grid(Grid(*long, Georeference("")), grid("", side=long))
+    assert same_grid(turned(30.0), turned(30.0))
+    assert not same_grid(turned(30.0), turned(30.1))

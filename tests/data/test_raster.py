@@ -17,13 +17,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 import scipy.io
+from rasterio.errors import RasterioIOError
 from rasterio.transform import from_origin
-from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform
 from test_reader import CRS, NORTH, WEST, write
 
-from mamol.data import handles, raster
+from locked_made import lock
+from mamol.data import handles
 from mamol.data.check import check
 from mamol.data.reader import FileReader, open_scene
 from mamol.errors import ConfigError, DataError, FileMissing, GridMismatch, UsageError
@@ -192,26 +194,6 @@ def test_nodata_of_one_band_is_missing_also_where_it_is_warped(tmp_path: Path) -
                 expected[row : row + 2, column : column + 2] = False
             np.testing.assert_array_equal(batch.available["a"][0], expected)
             assert set(np.unique(batch.values["a"][0][:, expected])) == {7}
-
-
-def test_warped_views_of_a_grid_stay_open_however_many_a_read_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(tmp_path / "grid.tif", ramp(1, 40, 40))
-    write(tmp_path / "a.tif", np.full((3, 20, 20), 7, "int16"), pixel=20.0)
-    with rasterio.open(tmp_path / "a.tif") as file:
-        place = ", ".join(map(str, file.transform.to_gdal()))
-    bands = "".join(
-        f'<VRTRasterBand dataType="Int16" band="{b}"><NoDataValue>{-b}</NoDataValue><SimpleSource><SourceFilename '
-        f'relativeToVRT="1">a.tif</SourceFilename><SourceBand>{b}</SourceBand></SimpleSource></VRTRasterBand>'
-        for b in (1, 2, 3)
-    )
-    head = f'<VRTDataset rasterXSize="20" rasterYSize="20"><SRS>{CRS}</SRS><GeoTransform>{place}</GeoTransform>'
-    (tmp_path / "a.vrt").write_text(f"{head}{bands}</VRTDataset>")
-    opened: list[object] = []
-    monkeypatch.setattr(raster, "WarpedVRT", lambda *a, **k: opened.append(k["src_nodata"]) or WarpedVRT(*a, **k))
-    reader = scene(tmp_path, "g path='grid.tif'", "a path='a.vrt';resampling='bilinear'")
-    for row in range(0, 40, 8):
-        reader.read("t", slice(row, row + 8), slice(0, 40))
-    assert sorted(opened) == [-3, -3, -2, -2, -1, -1]  # bilinear, and nearest for the holes
 
 
 def test_a_deviation_is_scaled_but_not_moved(tmp_path: Path) -> None:
@@ -391,6 +373,63 @@ def test_a_truncated_file_names_itself_and_the_window(tmp_path: Path) -> None:
     (tmp_path / "a.tif").write_bytes(content[: len(content) // 2])
     with pytest.raises(DataError, match=r"a\.tif.*rows 40:64, columns 0:8"):
         reader.read("t", slice(40, 64), slice(0, 8))
+
+
+def test_a_mat_file_that_is_empty_or_damaged_names_itself(tmp_path: Path) -> None:
+    scipy.io.savemat(tmp_path / "a.mat", {"d": np.random.default_rng(0).normal(size=(40, 40, 3))}, do_compression=True)
+    good = (tmp_path / "a.mat").read_bytes()
+    damaged = [b"", b"x" * 500, good[:140], good[: len(good) // 2], good[:128] + b"\0" * 60 + good[188:]]
+    damaged += [good[:i] + b"\xff" * 40 + good[i + 40 :] for i in (120, 130, 140, 200, len(good) - 60)]
+    for content in damaged:
+        (tmp_path / "a.mat").write_bytes(content)
+        with pytest.raises(DataError, match=r"a\.mat"):
+            whole(scene(tmp_path, "a path='a.mat'"))
+        assert any("a.mat" in f for f in check(tmp_path).faults)
+
+
+def variables(path: Path, *names: str) -> None:
+    """Write a NetCDF file whose variables are 4 x 4 pixels of 7."""
+    with scipy.io.netcdf_file(path, "w") as file:
+        for axis in "yx":
+            file.createDimension(axis, 4)
+        for name in names:
+            file.createVariable(name, "f4", ("y", "x"))[:] = np.full((4, 4), 7, "float32")
+
+
+def test_a_container_of_several_rasters_names_them(tmp_path: Path) -> None:
+    variables(tmp_path / "a.nc", "b", "c")
+    for keys in ("", ";mask='a.nc'"):
+        write(tmp_path / "a.tif", ramp(1, 4, 4))
+        place = "a.tif" if keys else "a.nc"
+        with pytest.raises(DataError, match=r"a\.nc holds 2 rasters.*a\.nc:b.*a\.nc:c.*gdal_translate -of VRT"):
+            whole(scene(tmp_path, f"a path='{place}'{keys}"))
+        assert len([f for f in check(tmp_path).faults if "a.nc:b" in f]) == 1
+
+
+def test_a_vrt_of_a_part_is_read_and_changes_with_its_file(tmp_path: Path) -> None:
+    variables(tmp_path / "a.nc", "b", "c")
+    rasterio.shutil.copy(f"NETCDF:{tmp_path / 'a.nc'}:b", tmp_path / "b.vrt", driver="VRT")
+    reader = scene(tmp_path, "a path='b.vrt'")
+    assert (whole(reader).values["a"] == 7).all()
+    assert tmp_path / "a.nc" in reader.files()
+    before = reader.identity("t")
+    os.utime(tmp_path / "a.nc", ns=(1, 1))
+    assert reader.identity("t") != before
+
+
+def test_files_that_may_not_be_read_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "a.tif", ramp(1, 4, 4))
+    scipy.io.savemat(tmp_path / "a.mat", {"d": np.ones((4, 4))})
+    for locked in (tmp_path / "a.mat", tmp_path):
+        reader = scene(tmp_path, "a path='a.mat'")
+        with monkeypatch.context() as patch:
+            lock(patch, locked)
+            with pytest.raises(DataError, match=r"a\.mat cannot be .*check the permissions"):
+                whole(reader)
+            with pytest.raises(DataError, match=r"a\.mat cannot be .*check the permissions"):
+                assert reader.provenance
+    said = handles.refusal(str(tmp_path / "a.tif"), RasterioIOError(f"{tmp_path}/a.tif: Permission denied"))
+    assert str(said).endswith("check the permissions.")
 
 
 def test_a_window_that_leaves_the_tile_is_refused(tmp_path: Path) -> None:

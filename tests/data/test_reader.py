@@ -95,6 +95,32 @@ def change(folder: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new))
 
 
+@pytest.mark.parametrize(
+    ("crs", "degrees", "metres"),
+    [
+        (CRS, 0, 10),
+        (CRS, 90, 10),
+        (CRS, 30, 10),
+        ("EPSG:2263", 90, 10 * 1200 / 3937),  # US survey feet
+        ("EPSG:4326", 0, None),
+        ('LOCAL_CS["site grid",UNIT["metre",1]]', 45, 10),
+        ('LOCAL_CS["site grid",UNIT["unknown",1]]', 0, None),
+    ],
+)
+def test_the_ground_sample_distance_is_in_metres_however_a_file_is_turned(
+    tmp_path: Path, crs: str, degrees: float, metres: float | None
+) -> None:
+    turned = rasterio.Affine.translation(50, 50) @ rasterio.Affine.rotation(degrees) @ rasterio.Affine.scale(10, -10)
+    profile = {"driver": "GTiff", "count": 1, "height": 3, "width": 4, "dtype": "uint8"}
+    with rasterio.open(tmp_path / "a.tif", "w", crs=CRS, transform=turned, **profile) as raster:
+        raster.write(np.ones((1, 3, 4), "uint8"))
+    rasterio.shutil.copy(tmp_path / "a.tif", tmp_path / "a.vrt", driver="VRT")
+    text = re.sub("<SRS.*</SRS>", f"<SRS>{crs}</SRS>", (tmp_path / "a.vrt").read_text())
+    (tmp_path / "a.vrt").write_text(text)  # a GeoTIFF would call an unknown unit a metre
+    (tmp_path / "scene.toml").write_text('name = "t"\n[modalities.a]\npath = "a.vrt"\n')
+    assert open_scene(tmp_path).modalities[0].gsd_m == (metres if metres is None else pytest.approx(metres))
+
+
 def test_load_aligns_every_modality_on_the_grid(folder: Path) -> None:
     scene = open_scene(folder / "scene.toml").load()
     tile = scene.tiles[0]

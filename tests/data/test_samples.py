@@ -308,6 +308,12 @@ def test_bad_labels(tmp_path: Path, labels: np.ndarray, says: str) -> None:
         load_samples(tmp_path)
 
 
+def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
+    toml = write_samples(made_samples(), tmp_path / "set") / "samples.toml"
+    toml.write_bytes(b"\xef\xbb\xbf" + toml.read_bytes())
+    assert load_samples(toml.parent).name == "made-samples"
+
+
 def test_bad_files(tmp_path: Path) -> None:
     with pytest.raises(FileMissing, match=r"samples\.toml"):
         load_samples(tmp_path)

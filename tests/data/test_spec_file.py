@@ -102,3 +102,21 @@ def test_what_is_right_is_still_read(tmp_path: Path) -> None:
     assert len(found.faults) == 4
     assert examine_spec(write(tmp_path, ('name = "made"\n', ""))).spec is None
     assert examine_spec(write(tmp_path)).faults == ()
+
+
+@pytest.mark.parametrize("text", ["NETCDF:a.nc:b", 'NETCDF:"a.nc":b', 'HDF5:"a.h5"://b', "GPKG:a.gpkg:b", "vrt://a.tif?bands=1"])
+def test_a_part_of_a_file_as_gdal_writes_it_is_refused_with_what_to_do(tmp_path: Path, text: str) -> None:
+    for old in ('path = "hsi.tif"', 'path = "crowns.gpkg"'):
+        with pytest.raises(ConfigError, match=r"path = .* part of a file .*gdal_translate -of VRT"):
+            read_spec(write(tmp_path, (old, f"path = '{text}'")))
+    path = write(tmp_path, ('path = "hsi.tif"', f"path = 'a.tif'\nmask = '{text}'"), ('path = "sar.tif"', f"path = '{text}'"))
+    faults = [str(f) for f in examine_spec(path).faults]
+    assert ["modalities.hsi: mask =" in faults[0], "modalities.sar: path =" in faults[1]] == [True, True]
+    read_spec(write(tmp_path, ('path = "hsi.tif"', "path = 'C:/a.tif'"), ('path = "sar.tif"', "path = 'T32:b.tif'")))
+
+
+def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    expected = read_spec(path)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())  # as Notepad saves it
+    assert read_spec(path) == expected

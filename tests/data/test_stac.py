@@ -120,7 +120,7 @@ def test_assets_are_stacked_and_masked_by_another_asset(folder: Path) -> None:
     write(folder / "chm" / "S2A_T32.tif", np.full((1, 12, 16), 7, "float32"))
     (folder / "scene.toml").write_text(TOML)
     reader = open_scene(folder)
-    assert [(m.name, m.bands, m.gsd_m) for m in reader.modalities] == [("s1", 1, 1e-4), ("s2", 3, 10.0), ("lidar", 1, 10.0)]
+    assert [(m.name, m.bands, m.gsd_m) for m in reader.modalities] == [("s1", 1, None), ("s2", 3, 10.0), ("lidar", 1, 10.0)]
     batch = whole(reader, "S2A_T32")
     single = whole(open_scene(folder / "item.json"), "S2A_T32")
     hidden = np.zeros((12, 16), dtype=bool)

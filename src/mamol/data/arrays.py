@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mamol.errors import DataError, missing
-from mamol.files import must_exist
+from mamol.files import denied, must_exist
 
 
 def read_arrays(path: Path, needed: Iterable[str] = ()) -> dict[str, np.ndarray]:
@@ -19,6 +19,8 @@ def read_arrays(path: Path, needed: Iterable[str] = ()) -> dict[str, np.ndarray]
         # Opened here, not by numpy: a broken archive is then closed too.
         with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as file:
             arrays = {k: file[k] for k in file.files}
+    except PermissionError as error:
+        raise denied(path, error) from error
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} cannot be read ({error}); it may be truncated, or hold Python objects.") from error
     if absent := [key for key in needed if key not in arrays]:

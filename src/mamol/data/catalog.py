@@ -20,6 +20,7 @@ from mamol.data.memory import MemoryReader, Reader
 from mamol.data.reader import open_scene
 from mamol.data.samples import load_samples
 from mamol.errors import FileMissing, UsageError, unknown
+from mamol.files import lies_there
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def _existing(name_or_path: str | Path) -> str:
     place, path = as_place(name_or_path), Path(name_or_path)
     if is_remote(place):
         return place
-    if not path.exists():
+    if not lies_there(path):
         # A Path has lost the ./ of a text, but who made one meant a path.
         if isinstance(name_or_path, Path) or path.suffix or {"/", os.sep} & set(name_or_path):
             raise FileMissing(
@@ -141,7 +142,7 @@ def _existing(name_or_path: str | Path) -> str:
                 f"folder, or a name of the catalogue (relative paths start at {Path.cwd()})."
             )
         raise unknown("data set", str(name_or_path), CATALOG, "A path to a scene.toml works too.")
-    if path.is_dir() and not ((path / "scene.toml").exists() or is_samples(path)):
+    if path.is_dir() and not (lies_there(path / "scene.toml") or is_samples(path)):
         raise FileMissing(f"{path} holds neither scene.toml nor samples.toml; `mamol scene make DIR` writes an example.")
     return str(path)
 
@@ -149,4 +150,4 @@ def _existing(name_or_path: str | Path) -> str:
 def is_samples(place: Path | str) -> bool:
     """Tell whether a path is a sample set (samples.toml or its folder)."""
     path = Path(place)
-    return path.name == "samples.toml" or (path.is_dir() and (path / "samples.toml").exists())
+    return path.name == "samples.toml" or (os.path.isdir(path) and lies_there(path / "samples.toml"))

@@ -21,6 +21,7 @@ from mamol.data.raster import read_modality
 from mamol.data.reader import STAC_SUFFIXES, FileReader, open_scene, open_spec
 from mamol.data.spec_file import examine_spec
 from mamol.errors import DataError, MamolError, UsageError
+from mamol.files import lies_there
 
 FEWEST = 2
 
@@ -55,10 +56,10 @@ class Check:
 def check(name_or_path: str | Path) -> Check:
     """Check a catalogue name, a scene.toml or a sample set; raises only if it cannot be opened at all.
 
-    Raises FileMissing, UnknownName and ConfigError for a path, a name or a description that cannot be read.
+    Raises FileMissing, UnknownName, ConfigError and DataError for a path, a name or a description that cannot be read.
     """
     place = as_place(name_or_path)
-    if place not in CATALOG and (is_remote(place) or Path(place).exists()) and not is_samples(place):
+    if place not in CATALOG and (is_remote(place) or lies_there(place)) and not is_samples(place):
         return _check_scene(str(place))
     report = Check(str(name_or_path))
     try:
@@ -145,8 +146,9 @@ def _check_tile(reader: FileReader, tile: str, bands: dict[str, int | None], rep
     except MamolError as error:
         report.blame(f"tile '{tile}': ", error)
         return
-    if other := reader.other_pixels(tile):
-        report.remarks.append(f"{other}.")
+    with report.blaming(f"tile '{tile}': "):
+        if other := reader.other_pixels(tile):
+            report.remarks.append(f"{other}.")
     everything = (slice(0, grid.height), slice(0, grid.width))
     for name, count in bands.items():
         try:

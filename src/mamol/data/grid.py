@@ -32,6 +32,8 @@ NEARLY_WHOLE = 0.05
 """How far from a whole number a grid pixel's span may be, in a raster's pixels, and be taken as whole."""
 NEARLY_THERE_PX = 0.1
 """How far apart, in pixels, rasters with CRSs may lie and still cover the same."""
+SAME_PX = 1e-3
+"""How far apart the corners of two grids of one CRS may lie, in pixels, where their pixels count as the same."""
 NO_WAY = (RasterioError, CRSError, CPLE_BaseError)
 """What rasterio raises where PROJ knows no way from one CRS to another; GDAL's own error is not a RasterioError."""
 
@@ -93,14 +95,15 @@ def crs_name(text: str) -> str:
 
 @lru_cache(maxsize=1024)
 def same_grid(one: Grid, other: Grid) -> bool:
-    """Tell whether two grids lie on each other pixel by pixel, to a thousandth of a pixel (without a CRS: to one pixel)."""
+    """Tell whether two grids lie on each other pixel by pixel, at every corner to SAME_PX (without a CRS: to one pixel)."""
     a, b = one.georeference, other.georeference
     if one.shape != other.shape or not same_crs(a.crs, b.crs):
         return False
     if not a.crs:
         return not _apart(one, other)
-    pixel = max(abs(a.transform[0]), abs(a.transform[1]), abs(a.transform[4]))
-    return all(abs(p - q) <= 1e-3 * pixel for p, q in zip(a.transform, b.transform, strict=True))
+    return a.transform == b.transform or not (
+        Georeference().transform in (a.transform, b.transform) or _apart(one, other, SAME_PX)
+    )
 
 
 @lru_cache(maxsize=1024)
@@ -257,7 +260,7 @@ def _apart(own: Grid, grid: Grid, most_px: float = 1) -> bool:
     corners = np.array([(x, y) for x in (0, 1) for y in (0, 1)])
     place = rasterio.Affine(*own.georeference.transform)
     there = np.array([place @ (x * own.width, y * own.height) for x, y in corners])
-    if own.georeference.crs and grid.georeference.crs:
+    if own.georeference.crs and grid.georeference.crs and not same_crs(own.georeference.crs, grid.georeference.crs):
         there = np.column_stack(transform_points(own.georeference.crs, grid.georeference.crs, *there.T))
     return not np.abs(grid.pixels(there) - corners * (grid.width, grid.height)).max() <= most_px
 

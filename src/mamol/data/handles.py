@@ -15,12 +15,13 @@ import urllib.request
 import warnings
 import zipfile
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import numpy as np
 import rasterio
 from rasterio.enums import MaskFlags
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
@@ -28,14 +29,16 @@ from rasterio.vrt import WarpedVRT
 
 from mamol.data.dataset import Georeference
 from mamol.data.grid import Grid
-from mamol.errors import DataError, FileMissing, MamolError
-from mamol.files import sha256_file
+from mamol.errors import DataError, FileMissing, MamolError, some
+from mamol.files import denied, lies_there, sha256_file
 
 NETWORK = re.compile(
     r"(?:^|[+/])(?:https?|ftp|s3|gs|az|oss)://|/vsi(?:curl|s3|gs|az|adls|oss|swift|webhdfs|hdfs)(?:_streaming)?/"
 )
 ARCHIVE = re.compile(r"(zip|tar|gzip)://([^!]*)(?:!/?(.*))?$")
 IN_ARCHIVE = re.compile(r"(/vsi(?:zip|tar|gzip)/)(?![/{])(.*)$")
+PART = re.compile(r"(?i)(?:vrt|netcdf|hdf[45]\w*|gpkg|zarr|bag|s1\d\d|nitf_im|gtiff_dir|gtiff_raw|sentinel2_\w+):")
+"""How GDAL's name of a part of a file begins, such as NETCDF:"a.nc":b."""
 NOT_THERE = re.compile(r"HTTP (?:response|error) code(?: on .*)?: (?:404|410)\b|specified (?:key|blob) does not exist|NoSuchKey")
 SETTINGS = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
@@ -86,7 +89,7 @@ def identify(place: str) -> tuple[int, ...]:
     except (FileNotFoundError, NotADirectoryError):
         raise FileMissing(f"raster not found: {place}. Check the path (it is taken relative to {Path.cwd()}).") from None
     except OSError as error:
-        raise DataError(f"{place} cannot be looked at ({error.strerror or error}); check the permissions.") from error
+        raise denied(place, error, "looked at") from error
     return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
 
@@ -95,6 +98,12 @@ def _local_file(place: str) -> Path:
         return Path(place)
     inner = Path(place.split("/", 2)[2])
     return next((p for p in (inner, *inner.parents) if p.is_file()), inner)
+
+
+def file_of(name: str) -> str:
+    """Return the file of a part that GDAL names so (NETCDF:"/data/a.nc":b), if it is there; any other name as it is."""
+    texts = [quoted or plain for quoted, plain in re.findall(r'"([^"]+)"|([^":]+)', name)] if PART.match(name) else []
+    return next((t for t in texts if os.path.exists(t)), name)
 
 
 def settings(place: str) -> AbstractContextManager[object]:
@@ -121,6 +130,8 @@ def refusal(place: str, error: BaseException) -> MamolError:
         return DataError(f"{place} cannot be read ({said}). It may be there all the same: try again, check address and access.")
     if place.startswith("/vsi") and "does not exist" in said and not _broken_archive(place):
         return FileMissing(f"raster not found: {place}. Check the archive and the name in it.")
+    if "Permission denied" in said:
+        return DataError(f"{place} cannot be read ({said}); check the permissions.")
     return DataError(f"{place} cannot be read as a raster ({said}); it may be truncated. Get the file anew.")
 
 
@@ -143,6 +154,13 @@ class Handle:
     nodata: tuple[float | None, ...]
     masked: bool
     views: dict[tuple[object, ...], WarpedVRT] = field(default_factory=dict)
+
+    def dtype(self, bands: Sequence[int]) -> np.dtype:
+        """Return the type that holds every value of some bands; raises DataError for complex ones."""
+        names = {self.dtypes[b - 1] for b in bands}
+        if any(n.startswith("complex") for n in names):
+            raise DataError(f"{self.raster.name} holds complex values; write their amplitude, or two real bands.")
+        return np.result_type(*names)
 
     def close(self) -> None:
         """Close the raster and its views."""
@@ -206,10 +224,20 @@ def _open(place: str, identity: tuple[int, ...]) -> Handle:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         raster = rasterio.open(place if is_remote(place) or place.startswith("/vsi") else Path(place))
+        if not raster.count:
+            with raster:
+                raise _no_bands(place, raster.subdatasets)
         crs = raster.crs.to_wkt() if raster.crs else ""
         grid = Grid(raster.height, raster.width, Georeference(crs, tuple(raster.transform)[:6]))
     masked = any(MaskFlags.per_dataset in flags for flags in raster.mask_flag_enums)
     return Handle(raster, identity, grid, raster.dtypes, raster.nodatavals, masked)
+
+
+def _no_bands(place: str, parts: Sequence[str]) -> DataError:
+    if not parts:
+        return DataError(f"{place} holds no band; check the file.")
+    advice = f"Make a file of one (`gdal_translate -of VRT '{parts[0]}' part.vrt`) and name that"
+    return DataError(f"{place} holds {len(parts)} rasters ({some(parts)}), and none of its own. {advice}.")
 
 
 @contextmanager
@@ -224,14 +252,17 @@ def fingerprint(place: str) -> str:
     """Return the SHA-256 of a local file, or its size and time if it is large; a remote file is not read for it."""
     if is_remote(place) or place.startswith("/vsi"):
         return "not hashed: no plain file"
-    stat = Path(place).stat()
-    return sha256_file(Path(place)) if stat.st_size <= HASH_LIMIT else f"{stat.st_size} bytes, {stat.st_mtime_ns}"
+    try:
+        stat = os.stat(place)
+        return sha256_file(Path(place)) if stat.st_size <= HASH_LIMIT else f"{stat.st_size} bytes, {stat.st_mtime_ns}"
+    except PermissionError as error:
+        raise denied(place, error) from error
 
 
 def is_there(place: str) -> bool:
-    """Tell whether a file is there; raises DataError if a server does not say so (anything but "not found")."""
+    """Tell whether a file is there; raises DataError if a server, or the system, does not say so (anything but "not found")."""
     if not place.startswith("/vsi") and not is_remote(place):
-        return Path(place).exists()
+        return lies_there(place)
     if is_remote(place):
         _drop(place)  # a handle from before does not know whether the file is still there
     try:

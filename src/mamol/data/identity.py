@@ -18,10 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mamol.data.handles import identify, is_remote, reading
+from mamol.data.handles import file_of, identify, is_remote, reading
 from mamol.data.spec import Mask, SceneSpec, Source
 from mamol.errors import DataError, FileMissing
-from mamol.files import by_itself
+from mamol.files import by_itself, lies_there
 
 
 def identify_sources(sources: Sequence[Source], mask: Mask | None) -> str:
@@ -52,7 +52,7 @@ def scene_files(spec: SceneSpec, tile: str, assets: Mapping[str, Source]) -> lis
     places += [spec.place(text, tile) for text in named if text is not None]
     if spec.stac is not None:  # in a scene.toml it is relative to that; a document that is opened itself is as it was given
         inside = spec.place(spec.stac, tile)
-        places.append(inside if Path(inside).exists() else spec.stac)
+        places.append(inside if os.path.exists(inside) else spec.stac)
     local = [p for p in places if _is_local(p)]
     for place in local:  # which grows: a VRT may be made of others
         if place.lower().endswith(".vrt"):
@@ -76,7 +76,7 @@ def _parts(place: str) -> list[str]:
     What that changes of the raster is asked of the raster itself.
     """
     with reading(place) as handle:
-        return sorted(f for f in handle.raster.files if f != place and not by_itself(f))
+        return sorted(file_of(f) for f in handle.raster.files if f != place and not by_itself(f))
 
 
 def _stamps(place: str) -> list[object]:
@@ -88,4 +88,4 @@ def _stamps(place: str) -> list[object]:
         return found
     with reading(place) as handle:
         found += [handle.grid, handle.dtypes, [str(v) for v in handle.nodata]]
-    return found + [(_absolute(f), identify(f)[:2]) for f in _parts(place) if not _is_local(f) or Path(f).exists()]
+    return found + [(_absolute(f), identify(f)[:2]) for f in _parts(place) if not _is_local(f) or lies_there(f)]

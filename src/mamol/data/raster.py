@@ -8,44 +8,42 @@ raster without georeference, is a plain pixel grid of the same size or a whole m
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import rasterio
 import scipy.io
-from rasterio.enums import Resampling
-from rasterio.vrt import WarpedVRT
-from rasterio.windows import Window
+from scipy.io.matlab import MatReadError
 
 from mamol.data.dataset import Georeference
 from mamol.data.finer import reduce_blocks
-from mamol.data.grid import Grid, Slices, around, missing_onto, multiple, pixel_size, refuse_disjoint, same_grid, spans, times
-from mamol.data.handles import Handle, as_place, identify, open_raster, reading
+from mamol.data.grid import Grid, Slices, around, missing_onto, multiple, same_grid, times
+from mamol.data.handles import as_place, identify, open_raster, reading
 from mamol.data.spec import Mask, Source
-from mamol.data.values import differs, each_band, take
+from mamol.data.values import each_band, take, with_holes
+from mamol.data.warp import as_window, warp
 from mamol.errors import DataError, unknown
-from mamol.files import must_exist
+from mamol.files import denied, must_exist
 
 __all__ = ["Grid", "band_count", "is_mat", "open_raster", "read_grid", "read_mat", "read_missing", "read_modality"]
-VIEWS = 4
-"""Grids onto which one open file is warped whose views are kept."""
-EXACT_PX = 1e-9
-"""How far from its place a warped pixel may be taken; below it GDAL places each one (0 itself it refuses)."""
-INTERPOLATING = {"bilinear", "cubic"}
-FINER = 0.75
-"""A raster whose pixels are below this many grid pixels wide is averaged, where nobody names a resampling."""
+UNREADABLE = (ValueError, OSError, TypeError, EOFError, LookupError, OverflowError, MatReadError, zlib.error, struct.error)
+"""What scipy lets through of a .mat file that is empty, truncated or damaged."""
 
 
 @lru_cache(maxsize=8)
 def _mat(path: Path, changed_ns: int) -> dict[str, np.ndarray]:
     del changed_ns  # part of the cache's key: a file written anew is read anew
     try:
-        tree = scipy.io.loadmat(path)
+        with open(path, "rb") as file:
+            tree = scipy.io.loadmat(file)
     except NotImplementedError:
         raise DataError(f"{path} is a MATLAB 7.3 (HDF5) file; save it with `save -v7`, or convert it to GeoTIFF.") from None
-    except (ValueError, OSError, TypeError, EOFError) as error:
+    except PermissionError as error:
+        raise denied(path, error) from error
+    except UNREADABLE as error:
         raise DataError(f"{path} is not a readable MATLAB file ({error}); it may be truncated.") from error
     return {k: v for k, v in tree.items() if isinstance(v, np.ndarray) and v.ndim in (2, 3) and v.dtype.kind in "fiub"}
 
@@ -143,7 +141,7 @@ def read_missing(mask: Mask, grid: Grid, part: Slices) -> np.ndarray:
             own, nodata = handle.grid, handle.raster.nodata
             window = around(own, grid, part, mask.place)
             empty = any(s.stop <= s.start for s in window)
-            raw = np.zeros((0, 0)) if empty else handle.raster.read(1, window=_window(window))
+            raw = np.zeros((0, 0)) if empty else handle.raster.read(1, window=as_window(window))
     if mask.values is not None:
         missing = np.isin(raw, mask.values) | (np.isnan(raw) & bool(np.isnan(mask.values).any()))
     else:
@@ -159,96 +157,29 @@ def _read(source: Source, grid: Grid, part: Slices, out: np.ndarray, name: str) 
         k = multiple(Grid(cube.shape[1], cube.shape[2], Georeference()), grid, source.place)
         chosen = [b - 1 for b in source.bands] if source.bands else slice(None)
         raw = cube[chosen][:, *times(part, k)]
-        return take(*_blocks(raw, each_band(source.nodata, len(raw), source), k, source), source, out, name)
+        return take(*_blocks(raw, each_band(source.nodata, len(raw), source), None, k, source, name), source, out, name)
     with reading(source.place) as handle:
         raster, bands = handle.raster, list(source.bands or range(1, handle.raster.count + 1))
-        given, dtype = each_band(source.nodata, len(bands), source), _dtype(handle, bands)
+        given, dtype = each_band(source.nodata, len(bands), source), handle.dtype(bands)
         nodata = [handle.nodata[b - 1] if v is None else v for b, v in zip(bands, given, strict=True)]
-        k, window, both = 1, _window(part), source.resampling == "mean_std"
+        k, window, both = 1, as_window(part), source.resampling == "mean_std"
         if both or not same_grid(handle.grid, grid):
             if handle.grid.georeference.crs and grid.georeference.crs:
-                return take(_warp(handle, bands, nodata, source, (grid, part)), [None] * len(out), source, out, name)
+                return take(warp(handle, bands, nodata, source, (grid, part), name), [None] * len(out), source, out, name)
             k = multiple(handle.grid, grid, source.place)
-            window = _window(times(part, k))
+            window = as_window(times(part, k))
         direct = k == 1 and not both and dtype == out.dtype
         raw = raster.read(bands, window=window, out=out) if direct else raster.read(bands, window=window, out_dtype=dtype)
         seen = raster.dataset_mask(window=window) > 0 if handle.masked else None
-    if seen is not None and k > 1:
-        raw = np.where(seen, raw, np.nan)
-    there = take(*_blocks(raw, nodata, k, source), source, out, name)
+    there = take(*_blocks(raw, nodata, seen, k, source, name), source, out, name)
     return there if seen is None or k > 1 else there & seen
 
 
-def _blocks(raw: np.ndarray, nodata: Sequence[float | None], k: int, source: Source) -> tuple[np.ndarray, Sequence[float | None]]:
-    """Reduce k x k pixels to one, without missing ones; the pair is what `_take` takes."""
+def _blocks(
+    raw: np.ndarray, nodata: Sequence[float | None], seen: np.ndarray | None, k: int, source: Source, name: str
+) -> tuple[np.ndarray, Sequence[float | None]]:
+    """Reduce k x k pixels to one, without missing ones; the pair is what `take` takes."""
     if k == 1 and source.resampling != "mean_std":
         return raw, nodata
-    cube = raw.astype(np.float64)
-    for band, value in zip(cube, nodata, strict=True):
-        if value is not None:
-            band[~differs(band, value)] = np.nan
-    cube = reduce_blocks(cube, k, source)
+    cube = reduce_blocks(with_holes(raw, nodata, seen, "float64", name, source.place), k, source)
     return cube, [None] * len(cube)
-
-
-def _warp(handle: Handle, bands: list[int], nodata: list[float | None], source: Source, where: tuple[Grid, Slices]) -> np.ndarray:
-    """Return bands as they look on a window of the grid, NaN where there is nothing; "mean_std" gives both parts."""
-    grid, part = where
-    refuse_disjoint(source.place, handle.grid, grid)
-    pixels = pixel_size(handle.grid, grid)
-    both = source.resampling == "mean_std"
-    method = "average" if both else source.resampling or ("average" if pixels < FINER else "bilinear")
-    wide = both or np.result_type(_dtype(handle, bands), np.float32) != np.float32
-
-    def read(method: str) -> np.ndarray:
-        dtype = "float64" if wide else "float32"
-        if len(set(map(str, nodata))) == 1:
-            return _view(handle, grid, method, nodata[0], dtype).read(bands, window=_window(part))
-        pairs = zip(bands, nodata, strict=True)
-        return np.stack([_view(handle, grid, method, v, dtype).read(b, window=_window(part)) for b, v in pairs])
-
-    mean = read(method)
-    if method in INTERPOLATING and handle.raster.count > 1 and any(v is not None for v in nodata):
-        mean[np.isnan(read("nearest"))] = np.nan  # of several bands, GDAL fills one's hole from the pixels around it
-    return np.concatenate([mean, np.sqrt(np.maximum(read("rms") ** 2 - mean**2, 0))]) if both else mean
-
-
-def _view(handle: Handle, grid: Grid, method: str, nodata: float | None, dtype: str) -> WarpedVRT:
-    key = (grid, method, str(nodata), dtype)
-    if key not in handle.views:
-        grids = list(dict.fromkeys(g for g, *_ in handle.views))
-        if grid not in grids and len(grids) >= VIEWS:  # a read needs several views of one grid at once
-            for old in [k for k in handle.views if k[0] == grids[0]]:
-                handle.views.pop(old).close()
-        along_columns, along_rows = spans(handle.grid, grid)
-        # NaN as the target's nodata: the warper then leaves out missing sources and marks what no source reaches.
-        handle.views[key] = WarpedVRT(
-            handle.raster,
-            crs=rasterio.crs.CRS.from_wkt(grid.georeference.crs),
-            transform=rasterio.Affine(*grid.georeference.transform),
-            height=grid.height,
-            width=grid.width,
-            resampling=Resampling[method],
-            src_nodata=nodata,
-            nodata=np.nan,
-            dtype=dtype,
-            working_dtype=dtype,
-            UNIFIED_SRC_NODATA="NO",  # each band's nodata by itself, not only where all bands have it
-            # Left alone, GDAL measures how far to smooth, and places pixels to 1/8, for each window by itself.
-            XSCALE=str(1 / along_columns),
-            YSCALE=str(1 / along_rows),
-            tolerance=EXACT_PX,
-        )
-    return handle.views[key]
-
-
-def _dtype(handle: Handle, bands: list[int]) -> np.dtype:
-    names = {handle.dtypes[b - 1] for b in bands}
-    if any(n.startswith("complex") for n in names):
-        raise DataError(f"{handle.raster.name} holds complex values; write their amplitude, or two real bands.")
-    return np.result_type(*names)
-
-
-def _window(part: Slices) -> Window:
-    rows, columns = part
-    return Window(columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start)

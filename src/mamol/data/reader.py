@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import rasterio
 
 from mamol.data.area import Grid, Slices
 from mamol.data.dataset import UNLABELLED, ClassInfo, Georeference, Scene, Tile
@@ -142,7 +143,7 @@ class FileReader:
         there = () if is_remote(source.place) else self.tile_names  # a server is not asked for every tile
         usual = next((s[0] for t in there if (s := self.sources(t, chosen))), None)
         try:
-            size, wanted = (None if s is None else _gsd(s) for s in (source, usual))
+            size, wanted = (None if s is None else _pixel_width(s) for s in (source, usual))
         except MamolError:  # of a file that is perhaps not needed; where it is, it is said then
             return None
         if usual is not None and (size == wanted or (size and wanted and math.isclose(size, wanted, rel_tol=SAME))):
@@ -258,6 +259,17 @@ def open_spec(spec: SceneSpec, modalities: Sequence[str] = ()) -> FileReader:
     return FileReader(spec, None if spec.stac is None else read_items(spec.place(spec.stac, ""))[1], modalities)
 
 
+def _pixel_width(source: Source) -> float | None:
+    """Return how wide a pixel is in the unit of its file's CRS, None without one."""
+    place = read_grid(source.place, source.key).georeference
+    return math.hypot(place.transform[0], place.transform[3]) if place.crs else None
+
+
 def _gsd(source: Source) -> float | None:
-    grid = read_grid(source.place, source.key)
-    return abs(grid.georeference.transform[0]) if grid.georeference.crs else None
+    """Return how wide a pixel is in metres, None where the CRS does not say so: in degrees it depends on where it lies."""
+    width, crs = _pixel_width(source), read_grid(source.place, source.key).georeference.crs
+    known = rasterio.crs.CRS.from_user_input(crs) if crs else None
+    if width is None or known is None or known.is_geographic:
+        return None
+    unit, metres = known.units_factor
+    return None if unit.lower() == "unknown" else width * float(metres)

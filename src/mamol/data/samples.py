@@ -37,7 +37,7 @@ from mamol.data.split import TEST, TRAIN, UNUSED
 from mamol.data.texts import encode_texts
 from mamol.data.values import measured_only
 from mamol.errors import ConfigError, DataError, FileMissing, missing, together
-from mamol.files import atomic, must_exist, sha256_file
+from mamol.files import atomic, lies_there, must_exist, read_text, sha256_file
 from mamol.modality import AXES, Batch, Modality
 
 ROLES = np.array([UNUSED, TRAIN, TEST], dtype=np.int8)
@@ -82,9 +82,9 @@ def load_samples(folder: Path) -> SampleSet:
     """Read a sample set; raises FileMissing, ConfigError and UnknownName (every fault at once), and DataError."""
     spec = _read_spec(must_exist(folder / "samples.toml", "sample set description"))
     table, parquet = folder / "samples.npz", folder / "samples.parquet"
-    if table.exists():
+    if lies_there(table):
         arrays = _from_npz(table, spec)
-    elif parquet.exists():
+    elif lies_there(parquet):
         arrays, table = _from_parquet(parquet, spec), parquet
     else:
         raise FileMissing(f"{folder} has neither samples.npz nor samples.parquet beside samples.toml.")
@@ -146,7 +146,7 @@ def write_samples(dataset: SampleSet, folder: str | Path, overwrite: bool = Fals
 
 def _read_spec(path: Path) -> SamplesSpec:
     try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+        tree = tomllib.loads(read_text(path, "utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}.") from None
     try:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import csv
 import glob
+import io
 import posixpath
 import re
 from collections import Counter
@@ -31,7 +32,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from mamol.data.handles import ARCHIVE, is_remote, resolve
 from mamol.errors import ConfigError, DataError, FileMissing, UsageError, some
-from mamol.files import must_exist
+from mamol.files import must_exist, read_text
 
 Resampling = Literal["nearest", "bilinear", "cubic", "average", "mode", "min", "max", "med", "mean_std"]
 T = TypeVar("T")
@@ -244,9 +245,8 @@ class SceneSpec(Part):
             return {t: t for t in tiles}
         path = must_exist(self.folder / self.groups, "groups table")
         try:
-            with open(path, newline="", encoding="utf-8-sig") as file:  # spreadsheets begin with a byte order mark
-                table = csv.DictReader(file)
-                rows, columns = list(table), table.fieldnames or ()
+            table = csv.DictReader(io.StringIO(read_text(path, "utf-8-sig")))  # spreadsheets begin with a byte order mark
+            rows, columns = list(table), table.fieldnames or ()
         except UnicodeDecodeError as error:
             raise UsageError(f"{path} is not UTF-8 ({error}); save it as CSV UTF-8.") from None
         if not {"tile", "group"} <= set(columns):

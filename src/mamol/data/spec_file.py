@@ -7,9 +7,10 @@ at, so that `mamol scene check` goes on to the files.
 from __future__ import annotations
 
 import copy
+import os
 import tomllib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from mamol.data.faults import Place, find_faults
+from mamol.data.handles import PART
 from mamol.data.spec import ClassSpec, LabelSpec, ModalitySpec, Part, SceneSpec
 from mamol.errors import ConfigError, FileMissing, UsageError, together, unknown
+from mamol.files import lies_there, read_text
 
 
 @dataclass(frozen=True)
@@ -55,14 +58,14 @@ def examine_spec(path: Path) -> Examined:
 
 def _file(path: Path) -> Path:
     path = Path(path)
-    return path / "scene.toml" if path.is_dir() else path
+    return path / "scene.toml" if os.path.isdir(path) else path
 
 
 def _tree(path: Path) -> dict[str, Any]:
-    if not path.is_file():
+    if not lies_there(path) or os.path.isdir(path):
         raise FileMissing(f"scene description not found: {path}. `mamol scene make DIR` writes an example.")
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(read_text(path, "utf-8-sig"))  # Notepad begins a file with a byte order mark
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}.") from None
 
@@ -105,6 +108,9 @@ def _between_keys(spec: SceneSpec, path: Path) -> Iterator[tuple[Place, UsageErr
     for name, modality in spec.modalities.items():
         for fault in _modality_faults(modality, spec.stac is not None):
             yield ("modalities", name), ConfigError(f"{path}: modalities.{name}: {fault}.")
+    labels = {} if spec.labels is None else spec.labels.model_dump(include={"path", "train", "test", "split"})
+    for fault in _parts_of_files(labels):
+        yield ("labels",), ConfigError(f"{path}: labels: {fault}.")
     grid = spec.grid_modality()
     pattern = spec.modalities[grid].path if grid in spec.modalities else None
     if pattern is not None and "{tile}" not in pattern and spec.tiles:
@@ -140,7 +146,17 @@ def _modality_faults(spec: ModalitySpec, stac: bool) -> list[str]:
         "bands = goes with a single asset; leave assets out that are not wanted": bool(spec.bands) and len(spec.assets or ()) > 1,
         "key = goes with path =, not with assets": spec.key is not None and spec.path is None and stac,
     }
-    return [said for said, wrong in faults.items() if wrong]
+    return [said for said, wrong in faults.items() if wrong] + _parts_of_files({"path": spec.path, "mask": spec.mask})
+
+
+def _parts_of_files(places: Mapping[str, str | None]) -> list[str]:
+    """Say which places are GDAL's names of a part of a file: they are relative to the working directory, and no file."""
+    return [
+        f"{key} = '{text}' is a part of a file in GDAL's own words, which is not found from the folder of scene.toml. "
+        f"Make a file of it (`gdal_translate -of VRT '{text}' part.vrt`) and name that"
+        for key, text in places.items()
+        if text is not None and PART.match(text)
+    ]
 
 
 def _keys(place: Place) -> list[str]:

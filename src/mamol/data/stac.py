@@ -8,6 +8,7 @@ else an item says is left unread: the files say it themselves. A relative href i
 from __future__ import annotations
 
 import json
+import os
 import re
 import urllib.error
 import urllib.request
@@ -170,7 +171,7 @@ def _joined(base: str, href: str) -> str:
     """
     if not is_remote(base):
         place, decoded = (resolve(text, Path(base).parent) for text in (href, unquote(href)))
-        return decoded if not is_remote(place) and not Path(place).exists() and Path(decoded).exists() else place
+        return decoded if not is_remote(place) and not os.path.exists(place) and os.path.exists(decoded) else place
     joined = urljoin(base, href)
     if not is_remote(joined):
         raise DataError(f"{base} names the file {href}, which is not on a server; a remote STAC document needs URLs.")

@@ -75,6 +75,25 @@ def take(raw: np.ndarray, nodata: Sequence[float | None], source: Source, out: n
     return there
 
 
+def with_holes(
+    raw: np.ndarray, nodata: Sequence[float | None], seen: np.ndarray | None, dtype: str, modality: str, where: str
+) -> np.ndarray:
+    """Return raw values (C, h, w) as floats of a type, NaN where one is missing; warns of large ones.
+
+    `seen` is what the file's own mask says, bool (h, w), None without one.
+    """
+    cube = raw.astype(dtype)
+    for band, own, missing in zip(cube, raw, nodata, strict=True):
+        there = np.ones(own.shape, dtype=bool) if seen is None else seen.copy()
+        if missing is not None:
+            with np.errstate(over="ignore"):  # in the file's own type, to which a nodata such as -99.9 is rounded
+                there &= differs(own, missing)
+        if own.dtype.kind == "f":
+            there = measured_only(own[None], there, modality, where)
+        band[~there] = np.nan
+    return cube
+
+
 def differs(band: np.ndarray, nodata: float) -> np.ndarray:
     """Return where a band is not nodata (NaN is for others to find)."""
     if band.dtype.kind != "f":

@@ -91,7 +91,7 @@ class Job:
         return min(corner[0] + self.block_px, self.region[2]), min(corner[1] + self.block_px, self.region[3])
 
     def read(self, corner: Corner) -> Batch:
-        """Read a block with its rim; what the model does not know, what is left out and what lies outside the area is absent.
+        """Read a block with its rim, also outside the area; what the model does not know and what is left out is absent.
 
         Raises what the reader raises, with the block's place in the tile in the text.
         """
