@@ -59,6 +59,8 @@ def pretrain(
 ) -> None:
     """Pretrain a backbone without labels, outside the test area; train on it with --set backbone.path=BACKBONE.
 
+    With --set backbone.path=OTHER it goes on from another backbone. Its state is saved every hundred steps.
+
     Example: mamol pretrain idtrees --out backbones/idtrees --set pretrain.steps=2000
     """
     from mamol import api
