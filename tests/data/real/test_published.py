@@ -186,3 +186,15 @@ def test_bad_labels_and_bad_lists(tmp_path: Path) -> None:
     path.write_text("one two three\n")
     with pytest.raises(DataError, match="line 1"):
         read_roi(path, SHAPE)
+
+
+def test_an_empty_or_damaged_muufl_file_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAMOL_DATA", str(tmp_path))
+    path = tmp_path / "muufl" / MUUFL_FILE
+    path.parent.mkdir()
+    scipy.io.savemat(path, {"hsi": {"Data": np.zeros((40, 40, 3))}}, do_compression=True)
+    whole = path.read_bytes()
+    for damaged in (b"", whole[:-9] + b"\xff" * 9):
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match="not the MUUFL scene"):
+            load_dataset("muufl")

@@ -22,7 +22,7 @@ import numpy as np
 import scipy.io
 
 from mamol.data.dataset import UNLABELLED, Georeference, Scene, Tile, classes_from
-from mamol.data.raster import open_raster, read_mat
+from mamol.data.raster import UNREADABLE, open_raster, read_mat
 from mamol.errors import DataError, FileMissing, ShapeMismatch
 from mamol.files import sha256_file
 from mamol.modality import Modality
@@ -208,10 +208,11 @@ def _muufl(files: Files) -> Parts | None:
         return None
     path = files.path(MUUFL_FILE)
     try:
-        scene = scipy.io.loadmat(path, squeeze_me=True, mat_dtype=True, struct_as_record=False)["hsi"]
+        with open(path, "rb") as file:
+            scene = scipy.io.loadmat(file, squeeze_me=True, mat_dtype=True, struct_as_record=False)["hsi"]
         lidar = np.atleast_1d(scene.Lidar)[0].z
         return Parts({"hsi": scene.Data, "lidar": lidar}, scene.sceneLabels.labels)
-    except (ValueError, OSError, TypeError, EOFError, KeyError, AttributeError, NotImplementedError) as error:
+    except (*UNREADABLE, AttributeError, NotImplementedError) as error:
         raise DataError(
             f"{path} is not the MUUFL scene ({error}); expected a struct 'hsi' with Data, Lidar, sceneLabels."
         ) from error
