@@ -262,14 +262,19 @@ def open_spec(spec: SceneSpec, modalities: Sequence[str] = ()) -> FileReader:
 def _pixel_width(source: Source) -> float | None:
     """Return how wide a pixel is in the unit of its file's CRS, None without one."""
     place = read_grid(source.place, source.key).georeference
-    return math.hypot(place.transform[0], place.transform[3]) if place.crs else None
+    return _across(place) if place.crs else None
 
 
 def _gsd(source: Source) -> float | None:
     """Return how wide a pixel is in metres, None where the CRS does not say so: in degrees it depends on where it lies."""
-    width, crs = _pixel_width(source), read_grid(source.place, source.key).georeference.crs
-    known = rasterio.crs.CRS.from_user_input(crs) if crs else None
-    if width is None or known is None or known.is_geographic:
+    place = read_grid(source.place, source.key).georeference
+    known = rasterio.crs.CRS.from_user_input(place.crs) if place.crs else None
+    if known is None or known.is_geographic:
         return None
     unit, metres = known.units_factor
-    return None if unit.lower() == "unknown" else width * float(metres)
+    return None if unit.lower() == "unknown" else _across(place) * float(metres)
+
+
+def _across(place: Georeference) -> float:
+    """Return the length of the step from one pixel to the next of its row, also of a raster that is turned."""
+    return math.hypot(place.transform[0], place.transform[3])

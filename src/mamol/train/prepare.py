@@ -61,9 +61,10 @@ def prepare(dataset: Dataset, split: Split, config: Config, seed: int, source: s
     """
     if split.kind != "unlabelled":
         check_trainable(dataset, split)
-    config = on_backbone(config, dataset)
-    _must_keep_apart(split, config.tokens.window_px, dataset)
     given = read_backbone(Path(config.backbone.path))[0] if config.backbone.path else None
+    if given is not None:
+        config = _match(config, given, dataset)
+    _must_keep_apart(split, config.tokens.window_px, dataset)
     if given is not None:
         _warn_of_other_split(given, split, dataset)
         normalizer = Normalizer.from_json(given.normalizer)

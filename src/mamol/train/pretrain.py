@@ -60,8 +60,9 @@ def pretrain(
     model.train()
     for step in range(first, config.pretrain.steps):
         draw = feed.draw(step, config.pretrain.batch, labelled=False).to(device)
+        lr = config.pretrain.lr * schedule(step, config.pretrain.steps)
         for group in optimizer.param_groups:
-            group["lr"] = config.pretrain.lr * schedule(step, config.pretrain.steps)
+            group["lr"] = lr
         loss = masked_loss(model, decoder, draw, step, feed.seed)
         optimizer.zero_grad()
         loss.backward()
@@ -69,7 +70,7 @@ def pretrain(
         optimizer.step()
         if step % 50 == 0 or step == config.pretrain.steps - 1:
             losses.append(float(loss.detach()))
-            must_be_finite(losses[-1], "pretrain", step + 1, config.pretrain.lr)
+            must_be_finite(losses[-1], "pretrain", step + 1, lr)
         if state is not None and (step + 1) % SAVE_EVERY == 0:
             _save(state, weights, optimizer, losses, step + 1)
         progress("pretrain", step + 1, config.pretrain.steps, f"loss {losses[-1]:.3f}")
