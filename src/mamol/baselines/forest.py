@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from scipy import ndimage
@@ -39,7 +39,7 @@ MOST_SEEDS = 2**32
 L2 = 1.0
 """Without any, leaves that hold a class of five samples grow without bound, and the boosted trees with them."""
 REGIMES = ("every", "complete", "per-pattern")
-Estimator = RandomForestClassifier | HistGradientBoostingClassifier | DummyClassifier
+Estimator: TypeAlias = RandomForestClassifier | HistGradientBoostingClassifier | DummyClassifier
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -67,7 +67,7 @@ STOPPED = {
 INTERRUPTED = 130
 """What some versions of typer make of Ctrl-C."""
 # The root of what the parser raises: click's ClickException, or typer's own one where it brings its own click.
-_WRONG_USE = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+_WRONG_USE: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
 
 def execute(words: Sequence[str] | None = None) -> int:

@@ -159,7 +159,7 @@ def push_adapter(folder: str | Path, repository: str, private: bool = False, end
         done = api.upload_folder(
             repo_id=repository, folder_path=folder, allow_patterns=[WEIGHTS, CONFIG, CARD], commit_message="Upload MaMOL adapter"
         )
-    except (*errors, OSError, ValueError) as error:
+    except errors as error:
         raise UsageError(f"the hub did not take '{repository}': {error}. Sign in (HF_TOKEN) and check the name.") from error
     return str(done.commit_url)
 
@@ -171,18 +171,18 @@ def _pull(repository: str, revision: str | None, endpoint: str | None) -> Path:
     try:
         files = [WEIGHTS, CONFIG, CARD]
         return Path(hub.snapshot_download(repository, revision=revision, endpoint=endpoint, allow_patterns=files))
-    except (*errors, OSError, ValueError) as error:
+    except errors as error:
         raise FileMissing(f"adapter '{repository}' is no folder here and cannot be read from the hub: {error}") from error
 
 
 def _hub(name: str) -> tuple[Any, tuple[type[Exception], ...]]:
-    """Return the package, and what it raises: its own error, and that of the HTTP library that it stands on."""
+    """Return the package, and what it raises: its own error, that of the HTTP library that it stands on, and the usual two."""
     try:
         import huggingface_hub
         from huggingface_hub import errors
     except ImportError:
         raise FileMissing(f"'{name}' is on the hub, which needs huggingface_hub: pip install 'mamol[hub]'.") from None
-    return huggingface_hub, (errors.HfHubHTTPError, *errors.HfHubHTTPError.__bases__)
+    return huggingface_hub, (errors.HfHubHTTPError, *errors.HfHubHTTPError.__bases__, OSError, ValueError)
 
 
 def _read_config(path: Path) -> AdapterDocument:
