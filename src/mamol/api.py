@@ -139,7 +139,7 @@ def evaluate_run(
     data, split = _test_data(document, dataset)
     predictor.must_know(isinstance(data, Scene), data.modalities)
     if split.kind == "all":
-        warn_of_values(data, predictor.normalizer)
+        warn_of_values(data, predictor.model.modalities, predictor.normalizer)
     results: dict[str, Mapping[str, Any]] = {}
     seed = int(document.split["seed"])
     ours = score(predictor, data, split, protocol, progress)
@@ -195,7 +195,7 @@ def map_scene(
     predictor.stride_px = stride
     area = options.clip()
     tiles = touched_tiles(reader, list(dict.fromkeys(options.tiles)) or reader.tile_names, area)
-    warn_of_scene(reader, tiles, [m for m in predictor.modalities if m not in options.without], predictor.normalizer)
+    warn_of_scene(reader, tiles, [m for m in predictor.model.modalities if m.name not in options.without], predictor.normalizer)
     identity, model_files = sha256_file(Path(run) / "mamol.json"), [f for f in Path(run).iterdir() if f.is_file()]
     requests = [
         MapRequest(
@@ -231,7 +231,7 @@ def classify_samples(
     for name in without:
         if name not in predictor.modalities:
             raise unknown("modality", name, predictor.modalities)
-    warn_of_samples(data, [m for m in predictor.modalities if m not in without], predictor.normalizer)
+    warn_of_samples(data, [m for m in predictor.model.modalities if m.name not in without], predictor.normalizer)
     table = classify(predictor, data, without, progress)
     if not probabilities:
         table = table[[c for c in table if not c.startswith("p_")]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,11 @@ from made import made_samples
 from mamol.config import DataConfig
 from mamol.data.catalog import load_dataset
 from mamol.data.check import check
-from mamol.data.glance import warn_of_scene, warn_of_values
+from mamol.data.glance import warn_of_samples, warn_of_scene, warn_of_values
 from mamol.data.normalize import Normalizer
 from mamol.data.reader import open_scene
 from mamol.data.split import make_split
+from mamol.modality import Modality
 
 
 @pytest.fixture
@@ -51,18 +53,41 @@ def test_only_what_is_mapped_and_used_is_looked_at(folder: Path, caplog: pytest.
     )
     reader = open_scene(folder)
     write(folder / "a" / "sar.tif", np.ones((1, 40, 40), "float32"), pixel=20.0)
-    warn_of_scene(reader, ["c"], ["sar"], normalizer)
+    sar, s2 = (Modality(name, 1) for name in ("sar", "s2"))
+    warn_of_scene(reader, ["c"], [sar], normalizer)
     assert caplog.text == ""
-    warn_of_scene(reader, ["a"], ["sar", "s2"], normalizer)
+    warn_of_scene(reader, ["a"], [sar, s2], normalizer)
     assert "'m' has no 's2', which the run knows; what the run does not know is left out: hsi, rgb." in caplog.text
 
 
 def test_samples_in_another_unit(caplog: pytest.LogCaptureFixture) -> None:
     dataset = made_samples(400)
     normalizer = Normalizer.fit(dataset, make_split(dataset, "block", 0, 8), DataConfig())
-    warn_of_values(dataset, normalizer)
+    warn_of_values(dataset, dataset.modalities, normalizer)
     assert caplog.text == ""
     dataset.samples.values["optical"][:] *= 1e-4
-    warn_of_values(dataset, normalizer)
+    warn_of_values(dataset, dataset.modalities, normalizer)
     assert "'optical' has values of another magnitude" in caplog.text
     assert caplog.text.count("another magnitude") == 1
+
+
+def test_pixels_of_another_size_than_in_training(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    statistics = {"unit_spectrum": False, "mean": [1.0], "std": [1.0], "components": None, "spread": None}
+    normalizer = Normalizer.from_json({m: statistics for m in ("hsi", "sar", "rgb")})
+    reader = open_scene(folder)
+    same = [Modality("hsi", 1, gsd_m=10.0), Modality("sar", 1, gsd_m=18.0), Modality("rgb", 1)]  # unknown: nothing to compare
+    warn_of_scene(reader, ["c"], same, normalizer)
+    assert caplog.text == ""
+    warn_of_scene(reader, ["c"], [Modality("hsi", 1, gsd_m=30.0), *same[1:]], normalizer)
+    assert "'hsi' has pixels of 10 m in 'm', and had 30 m in training" in caplog.text
+    assert caplog.text.count("in training") == 1
+
+
+def test_samples_with_pixels_of_another_size(caplog: pytest.LogCaptureFixture) -> None:
+    dataset = made_samples(40)
+    dataset = replace(dataset, modalities=tuple(replace(m, gsd_m=10.0) for m in dataset.modalities))
+    normalizer = Normalizer.fit(dataset, make_split(dataset, "block", 0, 8), DataConfig())
+    for warn in (warn_of_samples, warn_of_values):
+        caplog.clear()
+        warn(dataset, [replace(dataset.modalities[0], gsd_m=60.0)], normalizer)
+        assert "'optical' has pixels of 10 m in 'made-samples', and had 60 m in training" in caplog.text
