@@ -22,17 +22,17 @@ import json
 import shutil
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 from study_cells import HERE, PROTOCOLS, Cell, cells, config_of, one_network, read_method, read_set
-from study_labels import counted, thinned
+from study_labels import counted, thinned, with_test
 from study_trials import trial_path, write_trial
 
 from mamol.api import TrainOptions, pretrain_backbone, train_model
-from mamol.baselines.combined import Ensemble, PerPattern, hidden
+from mamol.baselines.combined import Average, Ensemble, PerPattern, hidden
 from mamol.baselines.fill import Filled, fit_filler
 from mamol.baselines.forest import ForestSettings, fit_trees
 from mamol.config import Config
@@ -53,6 +53,8 @@ WORK = (HERE / "work" / "study").resolve()
 MOST_PATTERNS = 15
 """Gates are kept of sets with up to so many patterns."""
 SHOWN = ("mean_oa", "mean_aa", "worst_oa")
+MEMBERS_APART = 1000
+"""How far apart the seeds of networks that are averaged are: no cell has one of theirs."""
 
 
 def backbone_of(cell: Cell, dataset: Dataset, config: Config, split: str) -> Path:
@@ -100,6 +102,8 @@ def train_one(cell: Cell, dataset: Dataset, config: Config, kind: str, name: str
 def train_cell(cell: Cell, dataset: Dataset, kind: str, config: Config, stem: str) -> tuple[Predictor, dict[str, Any]]:
     """Train what a method is made of, in folders of work/ that begin with `stem`: one network, or several side by side."""
     networks = read_method(cell.method).get("networks", "")
+    if "members" in read_method(cell.method):
+        return train_members(cell, dataset, kind, config, stem)
     if not networks:
         return train_one(cell, dataset, config, kind, stem)
     order = modality_names(dataset)
@@ -119,6 +123,23 @@ def train_cell(cell: Cell, dataset: Dataset, kind: str, config: Config, stem: st
         return PerPattern(models, order, class_names(dataset)), about
     split = make_split(dataset, kind, cell.seed, config.tokens.window_px)
     return Filled(models[order], fit_filler(dataset, split, networks.removeprefix("fill-"), cell.seed)), about
+
+
+def train_members(cell: Cell, dataset: Dataset, kind: str, config: Config, stem: str) -> tuple[Predictor, dict[str, Any]]:
+    """Train one network several times: the first as the cell of its own method, the others from other starting weights, in
+    another order, and each with another part of what is not tested to validate on; return their average.
+    """
+    split = make_split(dataset, kind, cell.seed, config.tokens.window_px)
+    count = read_method(cell.method)["members"]["count"]
+    runs = {f"member {k}": replace(cell, seed=cell.seed + MEMBERS_APART * k) for k in range(count)}
+    models, parameters, training = [], dict[str, int](), {}
+    for name, one in runs.items():
+        seen, its_kind = (dataset, kind) if one == cell else (with_test(dataset, split), "official")
+        model, about = train_one(one, seen, config, its_kind, f"{stem} {name}")
+        models.append(model)
+        parameters = {k: parameters.get(k, 0) + v for k, v in about["parameters"].items()}
+        training[name] = {k: v for k, v in about["training"].items() if k != "rows"}
+    return Average(models), {"parameters": parameters, "networks": len(models), "training": training}
 
 
 def trained_config(cell: Cell, dataset: Dataset, kind: str, overrides: list[str]) -> Config:

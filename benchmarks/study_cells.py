@@ -4,7 +4,8 @@
                            need of their own there (`own.<method>`), the name of earlier records that count (`earlier`), and
                            the set whose forests and boosted trees are its own, too (`trees`): trees know no steps
     methods/<method>.toml  what differs from it; with `base` it starts from a configuration that mamol ships
-    ablations/<name>.toml  what differs from MaMOL's defaults, or from another method's (`of`)
+    ablations/<name>.toml  what differs from MaMOL's defaults, or from another method's (`of`); with `members.count`, the average
+                           of so many of its networks
     [budget]               of a method: the rank of the set's own mixture (by default 16 + 4 a modality + 8), shared out over
                            the method's experts in shares `shared`, `specific` and `dynamic`; without one the ranks are the set's
 
@@ -108,8 +109,8 @@ def ablated(ablation: str) -> str:
 
 
 def one_network(method: str) -> bool:
-    """Tell whether a method is one network that trains on every pattern; trees and networks for one pattern are not."""
-    return not {"baseline", "networks"} & read_method(method).keys()
+    """Tell whether a method is one network that trains on every pattern: not trees, networks for one pattern, averages."""
+    return not {"baseline", "networks", "members"} & read_method(method).keys()
 
 
 def about(ablation: str) -> str:
@@ -149,7 +150,7 @@ def config_of(cell: Cell, modalities: Sequence[str], overrides: Sequence[str] = 
     if "budget" in method:
         tied = bool(method.get("experts", {}).get("tied", False))
         _update(base, {"experts": budget_of(method["budget"], own, len(modalities), tied)})
-    _update(base, {k: v for k, v in method.items() if k not in ("budget", "networks")})
+    _update(base, {k: v for k, v in method.items() if k not in ("budget", "networks", "members")})
     _update(base, given.get("own", {}).get(cell.method, {}))
     if cell.protocol == "unseen":
         _update(base, {"train": {"held_out": unseen_by(cell.seed, modalities)}})

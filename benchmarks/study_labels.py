@@ -1,20 +1,25 @@
-"""Protocol `labels-...`: train and validate on a share of the labels, test on the whole test part.
+"""What else a network may be trained and validated on, while its test part stays the one of its cell.
 
-Labels are taken away at random class by class, the fewer from within the more. A block split follows the labels, so the test
-part is kept as the `official` one of the thinned set: what others are tested on must not train a model of few labels.
+    labels-...   a share of the labels, taken away at random class by class, the fewer from within the more
+    members      all of them, but another validation part
+
+A block split follows the labels and the seed, so the test part is kept as the `official` one of the new set: what others are
+tested on must train nobody.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 
-from mamol.data.dataset import UNLABELLED, Dataset, SampleSet, label_arrays
-from mamol.data.split import TEST, TRAIN, VAL, Split
+from mamol.data.dataset import UNLABELLED, Dataset, SampleSet, Scene, label_arrays
+from mamol.data.split import TRAIN, VAL, Split
 from mamol.seed import generator
 
 SHARES = (0.1, 0.3)
+Data = TypeVar("Data", bound=Dataset)
 
 
 def thinned(dataset: SampleSet, split: Split, share: float, seed: int) -> SampleSet:
@@ -24,8 +29,16 @@ def thinned(dataset: SampleSet, split: Split, share: float, seed: int) -> Sample
     for k in np.unique(labels[ours & (labels != UNLABELLED)]):
         places = rng.permutation(np.flatnonzero(ours & (labels == k)))
         labels[places[max(1, round(share * len(places))) :]] = UNLABELLED
-    official = np.where(split.roles[0] == TEST, TEST, np.where(ours, TRAIN, split.roles[0])).astype(np.int8)
-    return replace(dataset, labels=labels, official=official)
+    return replace(with_test(dataset, split), labels=labels)
+
+
+def with_test(dataset: Data, split: Split) -> Data:
+    """Return the data set with the split's test part as its official one; what trains and what validates is open again."""
+    official = [np.where(np.isin(r, (TRAIN, VAL)), TRAIN, r).astype(np.int8) for r in split.roles]
+    if isinstance(dataset, Scene):
+        tiles = tuple(replace(t, official=o) for t, o in zip(dataset.tiles, official, strict=True))
+        return replace(dataset, tiles=tiles)
+    return replace(dataset, official=official[0])
 
 
 def counted(dataset: Dataset, split: Split) -> dict[str, int]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from made import made_samples, made_scene
-from mamol.baselines.combined import Ensemble, PerPattern, hidden
+from mamol.baselines.combined import Average, Ensemble, PerPattern, hidden
 from mamol.errors import AllModalitiesMissing, UnknownName, UsageError
 from mamol.modality import Batch, Predictor
 
@@ -34,6 +34,7 @@ def vectors(pattern: list[list[bool]]) -> Batch:
 
 PATTERNS = PerPattern({("a", "b"): Says(0.1), ("a",): Says(0.2), ("b",): Says(0.3)}, ("a", "b"), ("x", "y"))
 TOGETHER = Ensemble({"a": Says(0.2), "b": Says(0.6)}, ("x", "y"))
+THRICE = Average([Says(0.2), Says(0.6), Says(0.7)])
 
 
 def test_each_sample_goes_to_the_network_of_its_pattern() -> None:
@@ -50,6 +51,23 @@ def test_the_ensemble_goes_pixel_by_pixel() -> None:
     there = {"a": np.array([[[True, True, False, False]]]), "b": np.array([[[True, False, True, False]]])}
     batch = Batch({m: np.zeros((1, 1, 1, 4), np.float32) for m in "ab"}, there)
     np.testing.assert_allclose(TOGETHER.predict(batch)[0, 0, 0], [0.4, 0.2, 0.6, np.nan], rtol=1e-6)
+
+
+def test_an_average_asks_every_network_about_everything_that_is_there() -> None:
+    np.testing.assert_allclose(THRICE.predict(vectors([[True, False], [True, True]]))[:, 0], [0.5, 0.5], rtol=1e-6)
+    there = {"a": np.array([[[True, False, False]]]), "b": np.array([[[False, False, True]]])}
+    batch = Batch({m: np.zeros((1, 1, 1, 3), np.float32) for m in "ab"}, there)
+    np.testing.assert_allclose(THRICE.predict(batch)[0, 0, 0], [0.5, np.nan, 0.5], rtol=1e-6)
+    assert THRICE.predict(batch).dtype == np.float32
+
+
+def test_an_average_is_of_like_networks() -> None:
+    with pytest.raises(UsageError, match="got none"):
+        Average([])
+    with pytest.raises(UsageError, match=r"one has b, a and x, y, the first has a, b and x, y"):
+        Average([Says(0.2), Says(0.2, modalities=("b", "a"))])
+    with pytest.raises(UsageError, match="one has a, b and x, z"):
+        Average([Says(0.2), Says(0.2, classes=("x", "z"))])
 
 
 @pytest.mark.parametrize("predictor", [PATTERNS, TOGETHER])

@@ -89,6 +89,23 @@ def test_methods_of_one_network_a_pattern_share_them(grid: Grid, tmp_path: Path)
     assert len({t["backbone_hash"] for r in records for t in r["training"].values()}) == 1
 
 
+def test_an_average_is_of_networks_that_share_a_test_part_alone(
+    grid: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study, "load_dataset", lambda name: made_samples(400))
+    grid("worldcereal-canada/mamol", "worldcereal-canada/members")
+    alone, average = (
+        json.loads((tmp_path / "results" / f"worldcereal-canada--{m}--patterns--0.json").read_text())["result"]
+        for m in ("mamol", "members")
+    )
+    first, *others = average["training"].values()
+    assert average["networks"] == 3
+    assert average["parameters"] == {k: 3 * n for k, n in alone["parameters"].items()}
+    assert average["split_hash"] == alone["split_hash"]
+    assert {k: first[k] for k in ("best_score", "best_step")} == {k: alone["training"][k] for k in ("best_score", "best_step")}
+    assert len({t["best_score"] for t in (first, *others)}) == 3  # each validates on a part of its own
+
+
 def test_a_cell_that_fails_does_not_stop_the_grid(grid: Grid, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"study\.py embedded/dense --seed 0: no such thing"):
         grid("embedded/dense", "embedded/lora")

@@ -73,10 +73,10 @@ def test_earlier_records_had_the_settings_of_the_cell(set_name: str, file: str, 
 def test_an_ablation_changes_the_method_that_it_is_of_and_nothing_else() -> None:
     for name in names_of("ablations"):
         ours, theirs = (config_of(Cell("worldcereal-canada", m, 0), SENSORS) for m in (ablated(name), name))
-        assert ours != theirs, name
         tree = tomllib.loads((study_cells.STUDY / "ablations" / f"{name}.toml").read_text(encoding="utf-8"))
         left = [(s, k) for s, tree_ in ours.model_dump().items() for k, v in tree_.items() if theirs.model_dump()[s][k] != v]
-        assert sorted(left) == sorted((s, k) for s in tree.keys() - {"of"} for k in tree[s]), name
+        assert sorted(left) == sorted((s, k) for s in tree.keys() - {"of", "members"} for k in tree[s]), name
+        assert left or tree["members"]["count"] > 1, name  # the same network, several times
     assert [ablated("lora-scale-1"), ablated("no-dynamic")] == ["lora", "mamol"]
     scaled = config_of(Cell("worldcereal-canada", "hydra-scale-1", 0), SENSORS).experts
     assert scaled.tied

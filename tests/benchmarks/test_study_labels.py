@@ -1,14 +1,14 @@
-"""Fewer labels are a part of the labels, and the test part stays out of them."""
+"""Fewer labels are a part of the labels; what trains and validates may change, the test part does not."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from study_labels import counted, thinned
+from study_labels import counted, thinned, with_test
 
-from made import made_samples
-from mamol.data.dataset import UNLABELLED, SampleSet
-from mamol.data.split import TEST, Split, make_split
+from made import made_samples, made_scene
+from mamol.data.dataset import UNLABELLED, Dataset, SampleSet
+from mamol.data.split import TEST, TRAIN, UNUSED, VAL, Split, make_split
 
 
 @pytest.fixture
@@ -45,3 +45,14 @@ def test_the_test_part_is_that_of_the_whole_set(whole: tuple[SampleSet, Split]) 
     assert sum(counts.values()) == ((few.labels != UNLABELLED) & (learnt.roles[0] != TEST)).sum()
     # What the trick is for: a block split of the thinned set is another one.
     assert not np.array_equal(make_split(few, "block", 1).roles[0] == TEST, split.roles[0] == TEST)
+
+
+@pytest.mark.parametrize("dataset", [made_samples(400), made_scene()])
+def test_another_validation_part_leaves_the_test_part_as_it_was(dataset: Dataset) -> None:
+    split = make_split(dataset, "block", 0, 8)
+    again = make_split(with_test(dataset, split), "official", 1000, 8)
+    for before, after in zip(split.roles, again.roles, strict=True):
+        assert np.array_equal(after == TEST, before == TEST)
+        assert (after[before == UNUSED] == UNUSED).all()
+    moved = [(b == TRAIN) & (a == VAL) for b, a in zip(split.roles, again.roles, strict=True)]
+    assert any(m.any() for m in moved)

@@ -1,14 +1,15 @@
-"""Several networks instead of one: a network per combination of sensors, and an ensemble of single-sensor networks.
+"""Several networks instead of one: a network per combination of sensors, an ensemble of single-sensor networks, an average.
 
     per pattern    every combination has a network that was trained on it alone (the upper reference of two-stage adaptation)
     ensemble       every sensor has its own network; the mean of the probabilities of those that are there
+    average        networks for everything, trained apart; the mean of their probabilities [deep ensembles, 1612.01474]
 
-Source: PROTOCOL.md section 4. Both stand where a Predictor stands.
+Source: PROTOCOL.md section 4. Each stands where a Predictor stands.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -65,11 +66,51 @@ class Ensemble:
         return _in_groups(self, batch, self._one)
 
     def _one(self, batch: Batch, pattern: tuple[str, ...]) -> np.ndarray:
-        said = np.stack([self.models[m].predict(batch.only((m,))) for m in pattern])
-        seen = np.isfinite(said)
-        total = np.where(seen, said, 0.0).sum(0)
-        count = seen.sum(0)
-        return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0).astype(np.float32)
+        return _mean([self.models[m].predict(batch.only((m,))) for m in pattern])
+
+
+@dataclass(frozen=True)
+class Average:
+    """Predictors of the same modalities and classes, each for every pattern; the mean of what they say, pixel by pixel.
+
+    Raises UsageError for none at all, or for predictors of unlike modalities or classes.
+    """
+
+    models: Sequence[Predictor]
+
+    def __post_init__(self) -> None:
+        if not self.models:
+            raise UsageError("an average needs a predictor at least; got none.")
+        for one in self.models:
+            if (tuple(one.modalities), tuple(one.classes)) != (self.modalities, self.classes):
+                raise UsageError(
+                    f"predictors that are averaged must have the same modalities and classes, in one order; one has "
+                    f"{', '.join(one.modalities)} and {', '.join(one.classes)}, the first has {', '.join(self.modalities)} and "
+                    f"{', '.join(self.classes)}."
+                )
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Names of the modalities."""
+        return tuple(self.models[0].modalities)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        return tuple(self.models[0].classes)
+
+    def predict(self, batch: Batch) -> np.ndarray:
+        """Return probabilities as a Predictor does."""
+        return _mean([m.predict(batch) for m in self.models])
+
+
+def _mean(answers: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the mean of those that say something, NaN where none does."""
+    said = np.stack(answers)
+    seen = np.isfinite(said)
+    total = np.where(seen, said, 0.0).sum(0)
+    count = seen.sum(0)
+    return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0).astype(np.float32)
 
 
 def _in_groups(predictor: PerPattern | Ensemble, batch: Batch, one: Callable[[Batch, tuple[str, ...]], np.ndarray]) -> np.ndarray:
