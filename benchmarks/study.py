@@ -22,6 +22,7 @@ import json
 import shutil
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -99,47 +100,49 @@ def train_one(cell: Cell, dataset: Dataset, config: Config, kind: str, name: str
     return predictor, {"parameters": document.parameters, "training": kept}
 
 
-def train_cell(cell: Cell, dataset: Dataset, kind: str, config: Config, stem: str) -> tuple[Predictor, dict[str, Any]]:
-    """Train what a method is made of, in folders of work/ that begin with `stem`: one network, or several side by side."""
-    networks = read_method(cell.method).get("networks", "")
-    if "members" in read_method(cell.method):
-        return train_members(cell, dataset, kind, config, stem)
-    if not networks:
-        return train_one(cell, dataset, config, kind, stem)
-    order = modality_names(dataset)
-    wanted = {"per-pattern": patterns(order), "ensemble": [(m,) for m in order]}.get(networks, [order])
-    models: dict[tuple[str, ...], Predictor] = {}
-    total: dict[str, int] = {}
+def train_several(
+    runs: Iterable[tuple[str, Cell, Dataset, str]], config: Config, stem: str
+) -> tuple[list[Predictor], dict[str, Any]]:
+    """Train a network for each (name, cell, data set, split) in a folder of its own; return them and what their runs say."""
+    models: list[Predictor] = []
+    parameters: dict[str, int] = {}
     training: dict[str, dict[str, Any]] = {}
-    for pattern in wanted:
-        name = "+".join(pattern)
-        models[pattern], one = train_one(cell, hidden(dataset, pattern), config, kind, f"{stem} {name}")
-        total = {k: total.get(k, 0) + v for k, v in one["parameters"].items()}
-        training[name] = {k: v for k, v in one["training"].items() if k != "rows"}
-    about = {"parameters": total, "networks": len(wanted), "training": training}
-    if networks == "ensemble":
-        return Ensemble({p[0]: m for p, m in models.items()}, class_names(dataset)), about
-    if networks == "per-pattern":
-        return PerPattern(models, order, class_names(dataset)), about
-    split = make_split(dataset, kind, cell.seed, config.tokens.window_px)
-    return Filled(models[order], fit_filler(dataset, split, networks.removeprefix("fill-"), cell.seed)), about
-
-
-def train_members(cell: Cell, dataset: Dataset, kind: str, config: Config, stem: str) -> tuple[Predictor, dict[str, Any]]:
-    """Train one network several times: the first as the cell of its own method, the others from other starting weights, in
-    another order, and each with another part of what is not tested to validate on; return their average.
-    """
-    split = make_split(dataset, kind, cell.seed, config.tokens.window_px)
-    count = read_method(cell.method)["members"]["count"]
-    runs = {f"member {k}": replace(cell, seed=cell.seed + MEMBERS_APART * k) for k in range(count)}
-    models, parameters, training = [], dict[str, int](), {}
-    for name, one in runs.items():
-        seen, its_kind = (dataset, kind) if one == cell else (with_test(dataset, split), "official")
-        model, about = train_one(one, seen, config, its_kind, f"{stem} {name}")
+    for name, cell, dataset, kind in runs:
+        model, about = train_one(cell, dataset, config, kind, f"{stem} {name}")
         models.append(model)
         parameters = {k: parameters.get(k, 0) + v for k, v in about["parameters"].items()}
         training[name] = {k: v for k, v in about["training"].items() if k != "rows"}
-    return Average(models), {"parameters": parameters, "networks": len(models), "training": training}
+    return models, {"parameters": parameters, "networks": len(models), "training": training}
+
+
+def train_cell(cell: Cell, dataset: Dataset, kind: str, config: Config, stem: str) -> tuple[Predictor, dict[str, Any]]:
+    """Train what a method is made of, in folders of work/ that begin with `stem`: one network, or several side by side."""
+    method, order = read_method(cell.method), modality_names(dataset)
+    if "members" in method:
+        runs = member_runs(cell, dataset, kind, config, method["members"]["count"])
+        models, about = train_several(runs, config, stem)
+        return Average(models), about
+    networks = method.get("networks", "")
+    if not networks:
+        return train_one(cell, dataset, config, kind, stem)
+    wanted = {"per-pattern": patterns(order), "ensemble": [(m,) for m in order]}.get(networks, [order])
+    models, about = train_several((("+".join(p), cell, hidden(dataset, p), kind) for p in wanted), config, stem)
+    if networks == "ensemble":
+        return Ensemble(dict(zip(order, models, strict=True)), class_names(dataset)), about
+    if networks == "per-pattern":
+        return PerPattern(dict(zip(wanted, models, strict=True)), order, class_names(dataset)), about
+    split = make_split(dataset, kind, cell.seed, config.tokens.window_px)
+    return Filled(models[0], fit_filler(dataset, split, networks.removeprefix("fill-"), cell.seed)), about
+
+
+def member_runs(cell: Cell, dataset: Dataset, kind: str, config: Config, count: int) -> Iterator[tuple[str, Cell, Dataset, str]]:
+    """Yield what `train_several` needs for one network several times: the first as the cell of its own method, the others from
+    other starting weights, in another order, and each with another part of what is not tested to validate on.
+    """
+    open_again = with_test(dataset, make_split(dataset, kind, cell.seed, config.tokens.window_px))
+    yield "member 0", cell, dataset, kind
+    for k in range(1, count):
+        yield f"member {k}", replace(cell, seed=cell.seed + MEMBERS_APART * k), open_again, "official"
 
 
 def trained_config(cell: Cell, dataset: Dataset, kind: str, overrides: list[str]) -> Config:

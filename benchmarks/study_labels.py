@@ -10,16 +10,15 @@ tested on must train nobody.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TypeVar
 
 import numpy as np
 
+from mamol.data.checked import Data
 from mamol.data.dataset import UNLABELLED, Dataset, SampleSet, Scene, label_arrays
 from mamol.data.split import TRAIN, VAL, Split
 from mamol.seed import generator
 
 SHARES = (0.1, 0.3)
-Data = TypeVar("Data", bound=Dataset)
 
 
 def thinned(dataset: SampleSet, split: Split, share: float, seed: int) -> SampleSet:

@@ -18,7 +18,7 @@ from mamol.baselines.forest import ESTIMATORS, ForestSettings, fit_trees
 from mamol.data.catalog import CATALOG, load_dataset, open_reader
 from mamol.data.checked import checked
 from mamol.data.dataset import UNLABELLED, Dataset, SampleSet, Scene, label_arrays
-from mamol.data.glance import warn_of_samples, warn_of_scene, warn_of_values
+from mamol.data.glance import warn_of_dataset, warn_of_samples, warn_of_scene
 from mamol.data.split import TEST, UNUSED, Split, make_split, split_again, unlabelled_split
 from mamol.errors import UsageError, no_text, unknown
 from mamol.evaluate.activation import expert_activation
@@ -139,7 +139,7 @@ def evaluate_run(
     data, split = _test_data(document, dataset)
     predictor.must_know(isinstance(data, Scene), data.modalities)
     if split.kind == "all":
-        warn_of_values(data, predictor.model.modalities, predictor.normalizer)
+        warn_of_dataset(data, predictor.model.modalities, predictor.normalizer)
     results: dict[str, Mapping[str, Any]] = {}
     seed = int(document.split["seed"])
     ours = score(predictor, data, split, protocol, progress)

@@ -13,7 +13,7 @@ from made import made_samples
 from mamol.config import DataConfig
 from mamol.data.catalog import load_dataset
 from mamol.data.check import check
-from mamol.data.glance import warn_of_samples, warn_of_scene, warn_of_values
+from mamol.data.glance import warn_of_dataset, warn_of_samples, warn_of_scene
 from mamol.data.normalize import Normalizer
 from mamol.data.reader import open_scene
 from mamol.data.split import make_split
@@ -63,10 +63,10 @@ def test_only_what_is_mapped_and_used_is_looked_at(folder: Path, caplog: pytest.
 def test_samples_in_another_unit(caplog: pytest.LogCaptureFixture) -> None:
     dataset = made_samples(400)
     normalizer = Normalizer.fit(dataset, make_split(dataset, "block", 0, 8), DataConfig())
-    warn_of_values(dataset, dataset.modalities, normalizer)
+    warn_of_dataset(dataset, dataset.modalities, normalizer)
     assert caplog.text == ""
     dataset.samples.values["optical"][:] *= 1e-4
-    warn_of_values(dataset, dataset.modalities, normalizer)
+    warn_of_dataset(dataset, dataset.modalities, normalizer)
     assert "'optical' has values of another magnitude" in caplog.text
     assert caplog.text.count("another magnitude") == 1
 
@@ -87,7 +87,7 @@ def test_samples_with_pixels_of_another_size(caplog: pytest.LogCaptureFixture) -
     dataset = made_samples(40)
     dataset = replace(dataset, modalities=tuple(replace(m, gsd_m=10.0) for m in dataset.modalities))
     normalizer = Normalizer.fit(dataset, make_split(dataset, "block", 0, 8), DataConfig())
-    for warn in (warn_of_samples, warn_of_values):
+    for warn in (warn_of_samples, warn_of_dataset):
         caplog.clear()
         warn(dataset, [replace(dataset.modalities[0], gsd_m=60.0)], normalizer)
         assert "'optical' has pixels of 10 m in 'made-samples', and had 60 m in training" in caplog.text

@@ -74,7 +74,7 @@ def warn_of_pixels(reader: Reader, tiles: Sequence[str]) -> None:
         log.warning("%s", other)
 
 
-def warn_of_values(dataset: Dataset, kept: Sequence[Modality], normalizer: Normalizer) -> None:
+def warn_of_dataset(dataset: Dataset, kept: Sequence[Modality], normalizer: Normalizer) -> None:
     """Warn of pixels of another size and values of another magnitude in data that a run of `kept` is to be tested on."""
     _warn_of_sizes(dataset.name, dataset.modalities, kept)
     if isinstance(dataset, Scene):
