@@ -6,7 +6,8 @@ from torch import nn
 
 from made import tiny_config
 from mamol.model.backbone import Backbone
-from mamol.model.experts import ExpertBank, Mixture, folded, route
+from mamol.model.experts import ExpertBank, Mixture, folded
+from mamol.model.routing import route
 
 TARGETS = ["q", "v", "fc1", "fc2"]
 

@@ -9,6 +9,7 @@ from made import MODALITIES, tiny_config
 from mamol.errors import ConfigError
 from mamol.model.backbone import Backbone
 from mamol.model.classifier import Classifier, InputShape
+from mamol.model.packing import attend_to
 from mamol.model.prompts import Prompts
 
 SCENE = InputShape(MODALITIES, {m.name: m.bands for m in MODALITIES}, 3, True)
@@ -30,7 +31,7 @@ def test_a_layer_sees_its_own_prompts_and_drops_them() -> None:
     prompts = torch.randn(2, 2, 3, 16)
     by_hand = x
     for i, block in enumerate(backbone.blocks):
-        by_hand = block(torch.cat([prompts[:, i], by_hand], 1), torch.cat([torch.ones(2, 3).bool(), keep], 1))[:, 3:]
+        by_hand = block(torch.cat([prompts[:, i], by_hand], 1), attend_to(torch.cat([torch.ones(2, 3).bool(), keep], 1)))[:, 3:]
     torch.testing.assert_close(backbone(x, keep, prompts=prompts), backbone.norm(by_hand))
 
 

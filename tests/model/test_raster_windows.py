@@ -15,8 +15,8 @@ from mamol.configs import build_config
 from mamol.data.windows import starts
 from mamol.modality import Modality
 from mamol.model.classifier import Classifier, InputShape, Output
-from mamol.model.experts import Routing
 from mamol.model.raster_windows import Folds, RasterWindows
+from mamol.model.routing import Routing
 
 WINDOW = 8
 

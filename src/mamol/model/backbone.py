@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mamol.config import BackboneConfig
+from mamol.model.packing import Attend, Packing, attend_to
 
 Adapt = Callable[[str, Callable[[Tensor], Tensor], Tensor], Tensor]
 """Runs one named part of a block, adapt(place, frozen, x), with or without something beside it."""
@@ -39,19 +40,13 @@ class Block(nn.Module):
         self.q, self.k, self.v, self.out = (nn.Linear(width, width) for _ in range(4))
         self.fc1, self.fc2 = nn.Linear(width, width * mlp_ratio), nn.Linear(width * mlp_ratio, width)
 
-    def forward(
-        self, x: Float[Tensor, "B S D"], keep: Bool[Tensor, "B S"] | None, adapt: Adapt = plain
-    ) -> Float[Tensor, "B S D"]:
-        """Return the block's output; `keep` False hides a token from attention, None hides none."""
+    def forward(self, x: Float[Tensor, "B S D"], attend: Attend, adapt: Adapt = plain) -> Float[Tensor, "B S D"]:
+        """Return the block's output; `attend` says which tokens see each other."""
         h = self.norm1(x)
-        q, k, v = (self._split(adapt(name, part, h)) for name, part in (("q", self.q), ("k", self.k), ("v", self.v)))
-        seen = None if keep is None else keep[:, None, None, :]
-        h = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=seen)
-        x = x + adapt("out", self.out, h.transpose(1, 2).flatten(2))
+        parts = (adapt(name, part, h) for name, part in (("q", self.q), ("k", self.k), ("v", self.v)))
+        q, k, v = (part.unflatten(-1, (self.heads, -1)) for part in parts)  # (B, S, heads, D / heads)
+        x = x + adapt("out", self.out, attend(q, k, v).flatten(2))
         return x + adapt("ffn", lambda z: self._ffn(z, adapt), self.norm2(x))
-
-    def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, S, D / heads)
 
     def _ffn(self, x: Tensor, adapt: Adapt) -> Tensor:
         return adapt("fc2", self.fc2, nn.functional.gelu(adapt("fc1", self.fc1, x)))
@@ -72,20 +67,23 @@ class Backbone(nn.Module):
         keep: Bool[Tensor, "B S"] | None = None,
         adapt: Callable[[int], Adapt] = lambda layer: plain,
         prompts: Float[Tensor, "B L P D"] | None = None,
+        packing: Packing | None = None,
     ) -> Float[Tensor, "B S D"]:
         """Return every token after the last norm. `adapt(i)` is what block i calls its parts through.
 
-        `prompts[:, i]` stand before the tokens within block i and are dropped after it (prompts.py).
+        `keep` False hides a token from attention, None hides none. `prompts[:, i]` stand before the tokens within block i
+        and are dropped after it (prompts.py). With `packing` the tokens are the row that it made, and so is the answer.
         """
         if keep is not None and not torch.compiler.is_compiling() and bool(keep.all()):
             keep = None
         if prompts is not None and keep is not None:
             keep = torch.cat([keep.new_ones(len(keep), prompts.shape[2]), keep], dim=1)
+        attend = attend_to(keep) if packing is None else packing.attend()
         for i, block in enumerate(self.blocks):
             if prompts is None:
-                tokens = block(tokens, keep, adapt(i))
+                tokens = block(tokens, attend, adapt(i))
             else:
-                tokens = block(torch.cat([prompts[:, i], tokens], dim=1), keep, adapt(i))[:, prompts.shape[2] :]
+                tokens = block(torch.cat([prompts[:, i], tokens], dim=1), attend, adapt(i))[:, prompts.shape[2] :]
         return self.norm(tokens)
 
 

@@ -17,8 +17,8 @@ Source: METHOD.md sections 2 and 3. `dense` and `joint` are ours; `centre` and `
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Bool, Float
@@ -28,21 +28,13 @@ from mamol.config import Config
 from mamol.data.normalize import Normalizer
 from mamol.errors import AllModalitiesMissing, UsageError
 from mamol.modality import Modality
-from mamol.model.backbone import Adapt, Backbone, fingerprint, plain
-from mamol.model.experts import Mixture, Routing, route
+from mamol.model.backbone import Backbone, fingerprint
+from mamol.model.experts import Mixture
+from mamol.model.fusion import Around, joint, late, no_experts
 from mamol.model.prompts import make_prompts
+from mamol.model.routing import Routing, route
 from mamol.model.rules import by_pattern
 from mamol.model.tokens import Tokenizer, Tokens, anywhere
-
-BindExperts = Callable[[int, Routing], Adapt]
-
-
-@dataclass(frozen=True)
-class Around:
-    """What stands beside the frozen backbone in one call: experts, layer by layer, and prompts."""
-
-    adapt: BindExperts
-    prompts: Tensor | None
 
 
 @dataclass
@@ -114,14 +106,14 @@ class Classifier(nn.Module):
         present = torch.stack([anywhere(available[m.name]) for m in self.modalities], dim=1)  # (B, M)
         tokens = {i: self._tokenize(i, values, available) for i in self._used(present)}
         routing = self._route(tokens, available, present)
-        fuse = self._late if self.config.model.fusion == "late" else self._joint
-        feature = fuse(tokens, routing, self._around(present, experts))
+        feature = self._fuse(tokens, routing, self._around(present, experts))
         return Output(self._classify(feature, tokens, available), routing)
 
     def _around(self, present: Bool[Tensor, "B M"], experts: bool) -> Around:
         """Return what stands beside the frozen backbone: the mixture, and the prompts of each sample's pattern."""
         prompts = self.prompts(present) if experts and self.prompts is not None else None
-        return Around(self.mixture.adapt if experts else _no_experts, prompts)
+        mixed = prompts is not None or self.mixture.mixes_tokens
+        return Around(self.mixture.adapt if experts else no_experts, prompts, tokenwise=not mixed)
 
     def _used(self, present: Bool[Tensor, "B M"]) -> Sequence[int]:
         """Return the modalities to run: one that no sample of the batch has costs nothing, unless something stands in."""
@@ -177,37 +169,16 @@ class Classifier(nn.Module):
         whose = torch.cat([torch.full((t.values.shape[1],), i, device=code.device) for i, t in tokens.items()])
         routing = route(code, whose, own=self.config.experts.scope == "own")
         routing.keep = torch.cat([t.keep for t in tokens.values()], dim=1)
+        routing.share = routing.keep / routing.keep.sum(1, keepdim=True).clamp_min(1)
         return routing
 
-    def _joint(self, tokens: dict[int, Tokens], routing: Routing, around: Around) -> Tensor:
-        """Run one sequence of all tokens; return (B, N, D) per ground cell if dense, else (B, D)."""
-        sequence = torch.cat([t.values for t in tokens.values()], dim=1)
-        keep = torch.cat([t.keep for t in tokens.values()], dim=1)
-        out = self.backbone(sequence, keep, lambda i: around.adapt(i, routing), around.prompts)
-        weight = keep[..., None].to(out.dtype)
-        if self.task == "dense":
-            out, weight = (x.unflatten(1, (len(tokens), -1)) for x in (out, weight))  # (B, M', N, D)
-        return (out * weight).sum(1) / weight.sum(1).clamp_min(1.0)
-
-    def _late(self, tokens: dict[int, Tokens], routing: Routing, around: Around) -> Tensor:
-        """Run the backbone once per modality; return the features side by side, zeros for what was not seen.
-
-        That holds for what a placeholder stands in for, too: it takes part in attention and has no feature of its own.
-        """
-        start, features = 0, {}
-        every = torch.cat([t.seen for t in tokens.values()], dim=1).sum(1, keepdim=True).clamp_min(1)
-        for i, t in tokens.items():
-            n = t.values.shape[1]
-            mine = slice(start, start := start + n)
-            part = replace(routing, index=routing.index[:, mine], keep=t.keep, share=t.seen / every)
-            # A sample without the modality would attend to nothing: let it attend to its fill, then zero it.
-            keep = t.keep | ~t.keep.any(1, keepdim=True)
-            out = self.backbone(t.values, keep, lambda layer, part=part: around.adapt(layer, part), around.prompts)
-            weight, seen = (x[..., None].to(out.dtype) for x in (t.keep, t.seen))
-            mean = (out * weight).sum(1) / weight.sum(1).clamp_min(1.0)
-            features[i] = out * seen if self.task == "dense" else mean * seen.amax(1)
-        some = next(iter(features.values()))
-        return torch.cat([features.get(i, torch.zeros_like(some)) for i in range(len(self.modalities))], dim=-1)
+    def _fuse(self, tokens: dict[int, Tokens], routing: Routing, around: Around) -> Tensor:
+        dense = self.task == "dense"
+        if self.config.model.fusion == "joint":
+            return joint(self.backbone, tokens, routing, around, dense)
+        found = late(self.backbone, tokens, routing, around, dense)
+        nothing = torch.zeros_like(next(iter(found.values())))
+        return torch.cat([found.get(i, nothing) for i in range(len(self.modalities))], dim=-1)
 
     def _classify(self, feature: Tensor, tokens: dict[int, Tokens], available: Mapping[str, Tensor]) -> Tensor:
         if self.task == "sample":
@@ -279,10 +250,6 @@ class Classifier(nn.Module):
             "backbone": 0 if self.config.backbone.freeze else size(self.backbone),
             "frozen": size(self.backbone) if self.config.backbone.freeze else 0,
         }
-
-
-def _no_experts(layer: int, routing: Routing) -> Adapt:
-    return plain
 
 
 def upsampled(grid: Float[Tensor, "B D h w"], size: tuple[int, int]) -> Float[Tensor, "B D H W"]:

@@ -23,64 +23,21 @@ untrained mixture changes nothing. Gates are an argument: nothing here remembers
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import product
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mamol.config import Config, MixtureConfig
 from mamol.model.backbone import Adapt, plain
 from mamol.model.router import Gates, Router, Slots, StaticGates
+from mamol.model.routing import Routing
 from mamol.model.rules import make_router
 
 MAX_FOLDED = 16
 """With more distinct gate rows in one batch than this, "auto" takes the low-rank path."""
-
-
-@dataclass
-class Routing:
-    """What one forward pass knows of its patterns, and what it learns of its gates.
-
-    `codes` (G, M): the distinct availability codes; `own` (G,): the token's own modality, or None when gates do not
-    depend on it; `index` (B, S): each token's row; `keep` (B, S): which tokens there are, None for all. `chosen` collects
-    the mean gates per layer, (B, E), over all tokens of a sequence, or, where one sample is several, each token by its
-    `share` (B, S); `balance` collects what the routers add to the loss.
-    """
-
-    codes: Float[Tensor, "G M"]
-    own: Int[Tensor, " G"] | None
-    index: Int[Tensor, "B S"]
-    keep: Bool[Tensor, "B S"] | None = None
-    share: Float[Tensor, "B S"] | None = None
-    chosen: dict[int, Tensor] = field(default_factory=dict)
-    balance: list[Tensor] = field(default_factory=list)
-
-    def count(self, layer: int, gates: Float[Tensor, "B S E"]) -> None:
-        """Add the gates of one sequence's tokens to what a layer has chosen."""
-        mean = gates.mean(dim=1) if self.share is None else (gates * self.share[..., None]).sum(dim=1)
-        self.chosen[layer] = self.chosen[layer] + mean if layer in self.chosen else mean
-
-
-def route(available: Bool[Tensor, "B S M"], modality_of: Int[Tensor, " S"], own: bool) -> Routing:
-    """Find the distinct patterns among the tokens; with `own`, the distinct pairs of pattern and token's modality.
-
-    While a graph is traced nothing may depend on what the data are, so every token then counts as distinct.
-    """
-    modalities = available.shape[-1]
-    if torch.compiler.is_compiling():
-        batch, length = available.shape[:2]
-        index = torch.arange(batch * length, device=available.device).view(batch, length)
-        return Routing(available.flatten(0, 1).float(), modality_of.repeat(batch) if own else None, index)
-    bits = torch.ones((), dtype=torch.long, device=available.device) << torch.arange(modalities, device=available.device)
-    key = (available.long() * bits).sum(-1)  # (B, S)
-    if own:
-        key = key * modalities + modality_of
-    rows, index = torch.unique(key, return_inverse=True)
-    pattern = rows // modalities if own else rows
-    codes = (pattern[:, None] & bits) > 0
-    return Routing(codes.float(), rows % modalities if own else None, index)
 
 
 class ExpertBank(nn.Module):
@@ -186,6 +143,11 @@ class Mixture(nn.Module):
         )
         for i, m in product(self.routers, later):
             self.router(int(i)).grow(m)
+
+    @property
+    def mixes_tokens(self) -> bool:
+        """Return whether some router must see all tokens of a sample at once."""
+        return any(self.router(int(i)).mixes_tokens for i in self.routers)
 
     def bank(self, layer: int, place: str) -> ExpertBank:
         """Return the experts beside one place of one layer."""

@@ -24,9 +24,9 @@ from mamol.errors import ConfigError, UnknownName
 from mamol.model.adapted import Adapted
 from mamol.model.backbone import fingerprint
 from mamol.model.classifier import InputShape, Output, refuse_empty, upsampled
-from mamol.model.experts import Routing
 from mamol.model.galileo_tower import GalileoTower
 from mamol.model.router import Router
+from mamol.model.routing import Routing
 from mamol.model.rules import by_pattern
 from mamol.model.tokens import anywhere, pixel_stem
 from mamol.model.towers import Feature, ImageTower, PlainTower, TextTower, Tower
