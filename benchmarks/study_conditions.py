@@ -181,7 +181,7 @@ def time_table(study: Study) -> str:
     record = json.loads(path.read_text(encoding="utf-8"))
     weighed = path.with_name("memory.json")
     kept = json.loads(weighed.read_text(encoding="utf-8"))["kept"] if weighed.exists() else {}
-    order = [m for m in METHODS if m in record["ratios"]]
+    order = [m for m in METHODS if m in record["ratios"]] + [m for m in record["ratios"] if m not in METHODS]
     kinds = list(record["ratios"][order[0]])
     rows = [f"| over LoRA's | {' | '.join(f'time: {k}' for k in kinds)} | memory |", f"|---|{'---:|' * (len(kinds) + 1)}"]
     for method in order:

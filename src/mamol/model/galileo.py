@@ -40,6 +40,7 @@ from mamol.model.galileo_inputs import (
     GalileoTokens,
     check_input,
 )
+from mamol.model.packing import attend_to
 
 __all__ = [
     "SPACE_BANDS",
@@ -105,9 +106,8 @@ class _Attention(nn.Module):
         self.q, self.k, self.v, self.proj = (nn.Linear(width, width) for _ in range(4))
 
     def forward(self, x: Float[Tensor, "B S D"], keep: Bool[Tensor, "B S"] | None) -> Float[Tensor, "B S D"]:
-        q, k, v = (part(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (self.q, self.k, self.v))
-        seen = None if keep is None else keep[:, None, None, :]
-        return self.proj(nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=seen).transpose(1, 2).flatten(2))
+        q, k, v = (part(x).unflatten(-1, (self.heads, -1)) for part in (self.q, self.k, self.v))
+        return self.proj(attend_to(keep)(q, k, v).flatten(2))
 
 
 class _Mlp(nn.Module):
