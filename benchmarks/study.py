@@ -2,16 +2,13 @@
 
     python benchmarks/study.py                                     all sets, all methods, seeds 0 to 4, what has no record
     python benchmarks/study.py mfeat/lora --seed 0                 one cell; a set or a method alone will do, too
-    python benchmarks/study.py mfeat/lora --seed 0 --again         train it once more and print both beside each other
+    python benchmarks/study.py mfeat/lora --seed 0 --again         train it anew, print both; --in-between: as before f61dc49
     python benchmarks/study.py mfeat/ablations --seed 0            every ablation of MaMOL on a set
     python benchmarks/study.py idtrees/lora --protocol pixel       also unseen, degraded, rate-0.5 (trained so), labels-0.1, ...
     python benchmarks/study.py mfeat/mamol --seed 0 --validate     the score on validation only: a trial (study_trials.py)
     python benchmarks/study.py mfeat/mamol --validate --set train.distill=0.5
 
-Several processes may run the same command side by side, one a core: each takes the next cell that no other has.
-What a cell is stands in study_cells.py; multiply-adds and times come from study_speed.py. A pretrained backbone is made once
-per set and seed and used by every method. Trained networks stay in work/study/ for other protocols until they are deleted.
-Never tune on the test part: `--validate` does not see it.
+Several processes may run the same command side by side: each takes the next cell that no other has (study_cells.py).
 """
 
 from __future__ import annotations
@@ -24,12 +21,14 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 from study_cells import HERE, PROTOCOLS, Cell, cells, config_of, one_network, read_method, read_set
 from study_labels import counted, thinned, with_test
+from study_speed import in_between
 from study_trials import trial_path, write_trial
 
 from mamol.api import TrainOptions, pretrain_backbone, train_model
@@ -238,18 +237,18 @@ def run_cell(cell: Cell) -> None:
     print(f"{cell.stem}: " + ", ".join(f"{k} {result[k]:.1f}" for k in SHOWN), flush=True)
 
 
-def run_again(cell: Cell) -> None:
+def run_again(cell: Cell, between: bool) -> None:
     """Train one cell anew on its backbone and print what came beside what its record says; the record stays as it is."""
     stem = f"again {cell.stem}"
     _remove(stem)
-    now, before = measure_cell(cell, stem)[1], read_record(cell.record)["result"]
+    measure = partial(measure_cell, cell, stem)
+    now, before = (in_between(measure) if between else measure)()[1], read_record(cell.record)["result"]
     _remove(stem)
     print(f"{cell.stem}: " + ", ".join(f"{k} {before[k]:.2f}, again {now[k]:.2f}" for k in SHOWN), flush=True)
 
 
 def _remove(stem: str) -> None:
-    """Remove the network of a cell, or its networks, one a pattern; not those of a seed that begins with the same digit."""
-    for old in (WORK / stem, *WORK.glob(f"{stem} *")):
+    for old in (WORK / stem, *WORK.glob(f"{stem} *")):  # not those of a seed that begins with the same digit
         shutil.rmtree(old, ignore_errors=True)
 
 
@@ -264,7 +263,7 @@ def take(cell: Cell, options: argparse.Namespace) -> None:
     if options.validate:
         validate_cell(cell, options.overrides, options.again)
     elif options.again and cell.record.exists():
-        run_again(cell)
+        run_again(cell, options.in_between)
     elif not options.again and not cell.record.exists():
         run_cell(cell)
     elif options.cell and not options.again:
@@ -278,6 +277,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, action="append", help="may be repeated; default: 0 to 4")
     parser.add_argument("--protocol", default="patterns", choices=PROTOCOLS)
     parser.add_argument("--again", action="store_true", help="run cells that have a record once more and print both")
+    parser.add_argument("--in-between", action="store_true", help="with --again: missing tokens take up work, as before")
     parser.add_argument("--validate", action="store_true", help="score on validation only, a trial")
     parser.add_argument("--set", action="append", default=[], dest="overrides", help="section.key=value, with --validate only")
     options = parser.parse_args()

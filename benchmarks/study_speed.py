@@ -23,6 +23,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 from unittest.mock import patch
 
 import numpy as np
@@ -45,6 +46,7 @@ from mamol.train.prepare import Prepared, prepare
 SET, REFERENCE, BATCH = "embedded", "lora", 32
 IN_BETWEEN = "mamol, missing tokens in between"
 Run = Callable[[], object]
+T = TypeVar("T")
 
 
 def ready_to_train(method: str, dataset: Dataset) -> tuple[Prepared, Draw, Draw, Callable[[], Tensor]]:
@@ -85,12 +87,12 @@ def runs_of(method: str, dataset: Dataset) -> dict[str, Run]:
     return {"training step": step, "mixed patterns": forward(mixed), "one pattern": forward(one)}
 
 
-def in_between(run: Run) -> Run:
+def in_between(run: Callable[[], T]) -> Callable[[], T]:
     """Return the same with the tokens of missing sensors left where they are."""
 
-    def whole() -> None:
+    def whole() -> T:
         with patch("mamol.model.fusion.packing_of", return_value=None):
-            run()
+            return run()
 
     return whole
 
