@@ -5,7 +5,7 @@
     python benchmarks/study.py mfeat/lora --seed 0 --again         train it anew, print both; --in-between: as before f61dc49
     python benchmarks/study.py mfeat/ablations --seed 0            every ablation of MaMOL on a set
     python benchmarks/study.py idtrees/lora --protocol pixel       also unseen, degraded, rate-0.5 (trained so), labels-0.1, ...
-    python benchmarks/study.py mfeat/mamol --seed 0 --validate     the score on validation only: a trial (study_trials.py)
+    python benchmarks/study.py mfeat/mamol --seed 0 --validate     a trial: validation only; never tune on the test part
     python benchmarks/study.py mfeat/mamol --validate --set train.distill=0.5
 
 Several processes may run the same command side by side: each takes the next cell that no other has (study_cells.py).
@@ -26,9 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from study_cells import HERE, PROTOCOLS, Cell, cells, config_of, one_network, read_method, read_set
+from study_cells import HERE, PROTOCOLS, Cell, cells, config_of, in_between, one_network, read_method, read_set
 from study_labels import counted, thinned, with_test
-from study_speed import in_between
 from study_trials import trial_path, write_trial
 
 from mamol.api import TrainOptions, pretrain_backbone, train_model

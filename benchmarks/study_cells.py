@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import sys
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+from unittest.mock import patch
 
 from study_labels import SHARES
 
@@ -36,6 +37,8 @@ STUDY, RESULTS = HERE / "study", HERE / "results" / "study"
 PROTOCOLS = (
     "patterns", "random", "unseen", "pixel", "degraded", *(f"rate-{r:g}" for r in RATES), *(f"labels-{s:g}" for s in SHARES),
 )  # fmt: skip
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -208,3 +211,13 @@ def fits(set_name: str, method: str, protocol: str) -> bool:
         return False
     training_alone = read_method(method).keys() == {"train"}
     return method not in given.get("without", []) and (scene_backbone or training_alone or method not in names_of("ablations"))
+
+
+def in_between(run: Callable[[], T]) -> Callable[[], T]:
+    """Return the same with the tokens of missing sensors left where they are."""
+
+    def whole() -> T:
+        with patch("mamol.model.fusion.packing_of", return_value=None):
+            return run()
+
+    return whole

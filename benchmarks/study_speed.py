@@ -23,13 +23,11 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Sequence
-from typing import TypeVar
-from unittest.mock import patch
 
 import numpy as np
 import torch
 from speed import ratio
-from study_cells import HERE, Cell, config_of, fits, names_of, read_method, read_set
+from study_cells import HERE, Cell, config_of, fits, in_between, names_of, read_method, read_set
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -46,7 +44,6 @@ from mamol.train.prepare import Prepared, prepare
 SET, REFERENCE, BATCH = "embedded", "lora", 32
 IN_BETWEEN = "mamol, missing tokens in between"
 Run = Callable[[], object]
-T = TypeVar("T")
 
 
 def ready_to_train(method: str, dataset: Dataset) -> tuple[Prepared, Draw, Draw, Callable[[], Tensor]]:
@@ -85,16 +82,6 @@ def runs_of(method: str, dataset: Dataset) -> dict[str, Run]:
         return run
 
     return {"training step": step, "mixed patterns": forward(mixed), "one pattern": forward(one)}
-
-
-def in_between(run: Callable[[], T]) -> Callable[[], T]:
-    """Return the same with the tokens of missing sensors left where they are."""
-
-    def whole() -> T:
-        with patch("mamol.model.fusion.packing_of", return_value=None):
-            return run()
-
-    return whole
 
 
 def networks() -> list[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import torch
-from study_speed import BATCH, count, in_between, kept_bytes, ready_to_train
+from study_cells import in_between
+from study_speed import BATCH, count, kept_bytes, ready_to_train
 
 from mamol.data.catalog import load_dataset
 
