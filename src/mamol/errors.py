@@ -8,6 +8,7 @@ and every other `MamolError` into exit code 1.
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -107,6 +108,11 @@ def missing(what: str, names: Sequence[str], there: Iterable[str]) -> DataError:
 
 
 _Kind = TypeVar("_Kind", bound=MamolError)
+
+
+def repeated(names: Iterable[str]) -> list[str]:
+    """Return the names that come more than once, each once, in the order in which they came first."""
+    return [name for name, times in Counter(names).items() if times > 1]
 
 
 def together(errors: Sequence[_Kind]) -> _Kind:

@@ -25,7 +25,7 @@ from mamol.data.dataset import UNLABELLED, ClassInfo, Dataset, Georeference, Sam
 from mamol.data.split import TEST, TRAIN, UNUSED
 from mamol.data.texts import decode_texts, decoded, without_bytes
 from mamol.data.values import measured_only
-from mamol.errors import DataError, MamolError, ShapeMismatch, UsageError, together
+from mamol.errors import DataError, MamolError, ShapeMismatch, UsageError, repeated, together
 from mamol.modality import AXES, Batch, Kind, Modality
 
 Data = TypeVar("Data", bound=Dataset)
@@ -76,18 +76,14 @@ def _check_parts(dataset: Dataset, faults: list[DataError]) -> None:
         if not isinstance(c.name, str) or not re.fullmatch(r"#[0-9a-fA-F]{6}", str(c.colour)):
             faults.append(DataError(f"a class has a name and a colour '#rrggbb'; got {c.name!r} and {c.colour!r}."))
     for parts, names in (("modalities", [m.name for m in dataset.modalities]), ("classes", [c.name for c in dataset.classes])):
-        faults += [DataError(f"'{name}' has two {parts} of the name {n!r}; give each its own.") for n in _twice(names)]
-
-
-def _twice(names: Sequence[str]) -> list[str]:
-    return [n for n in dict.fromkeys(names) if names.count(n) > 1]
+        faults += [DataError(f"'{name}' has two {parts} of the name {n!r}; give each its own.") for n in repeated(names)]
 
 
 def _scene(scene: Scene, faults: list[DataError]) -> Scene:
     if isinstance(scene.tiles, Tile) or not scene.tiles or not all(isinstance(t, Tile) for t in scene.tiles):
         raise DataError(f"'{scene.name}' needs a tuple of one Tile or more; got {type(scene.tiles).__name__}.")
     names = [str(t.name) for t in scene.tiles]
-    faults += [DataError(f"'{scene.name}' has two tiles of the name {n!r}; give each its own.") for n in _twice(names)]
+    faults += [DataError(f"'{scene.name}' has two tiles of the name {n!r}; give each its own.") for n in repeated(names)]
     tiles = tuple(_tile(tile, scene, faults) for tile in scene.tiles)
     return replace(scene, modalities=tuple(scene.modalities), classes=tuple(scene.classes), tiles=tiles)
 

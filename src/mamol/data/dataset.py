@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mamol.errors import DataError, ShapeMismatch
+from mamol.errors import DataError, ShapeMismatch, repeated
 from mamol.modality import Batch, Modality
 
 UNLABELLED = -1
@@ -150,8 +150,7 @@ PALETTE: Sequence[str] = (
 
 def classes_from(names: Sequence[str], colours: Sequence[str] | None = None) -> tuple[ClassInfo, ...]:
     """Build the classes from names, with PALETTE's colours where none are given; raises DataError on a repeated name."""
-    if len(set(names)) != len(names):
-        twice = sorted({n for n in names if list(names).count(n) > 1})
+    if twice := sorted(repeated(names)):
         raise DataError(f"class names must differ; repeated: {', '.join(twice)}.")
     chosen = colours or [PALETTE[i % len(PALETTE)] for i in range(len(names))]
     return tuple(ClassInfo(n, c) for n, c in zip(names, chosen, strict=True))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import os
 import tomllib
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from pydantic import ValidationError
 from mamol.data.faults import Place, find_faults
 from mamol.data.handles import PART
 from mamol.data.spec import ClassSpec, LabelSpec, ModalitySpec, Part, SceneSpec
-from mamol.errors import ConfigError, FileMissing, UsageError, together, unknown
+from mamol.errors import ConfigError, FileMissing, UsageError, repeated, together, unknown
 from mamol.files import lies_there, read_text
 
 
@@ -118,9 +117,9 @@ def _between_keys(spec: SceneSpec, path: Path) -> Iterator[tuple[Place, UsageErr
     if spec.tiles == ():
         advice = 'list them, write "*" for all that are found, or leave it out for one'
         yield ("tiles",), ConfigError(f"{path}: tiles = [] names no tile; {advice}.")
-    for name in _twice(spec.tiles or ()):
+    for name in repeated(spec.tiles or ()):
         yield ("tiles",), ConfigError(f"{path}: the tile '{name}' is listed twice; name every tile once.")
-    for name in _twice(c.name for c in spec.classes):
+    for name in repeated(c.name for c in spec.classes):
         yield ("classes",), ConfigError(f"{path}: the class '{name}' is listed twice; class names must differ.")
     texts = {c.name if c.value is None else str(c.value) for c in spec.classes}
     for text in (v for v in (spec.labels.ignore if spec.labels else None) or () if isinstance(v, str) and v in texts):
@@ -128,10 +127,6 @@ def _between_keys(spec: SceneSpec, path: Path) -> Iterator[tuple[Place, UsageErr
             ("labels",),
             ConfigError(f"{path}: '{text}' stands in [[classes]] and in ignore = of [labels]; take it out of one of them."),
         )
-
-
-def _twice(names: Iterable[str]) -> list[str]:
-    return [name for name, times in Counter(names).items() if times > 1]
 
 
 def _modality_faults(spec: ModalitySpec, stac: bool) -> list[str]:

@@ -22,7 +22,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from mamol.data.handles import is_remote, resolve
 from mamol.data.spec import Source
-from mamol.errors import DataError, FileMissing, UsageError
+from mamol.errors import DataError, FileMissing, UsageError, repeated
 
 SECONDS = 60
 NO_VALUES = {"thumbnail", "overview", "metadata", "visual"}
@@ -112,7 +112,7 @@ def read_items(place: str) -> tuple[str, dict[str, Item]]:
     if not found:
         raise DataError(f'{place} has no items (features, or links with rel = "item"); give an ItemCollection or an Item.')
     names = [i.name for i in found]
-    if twice := sorted({n for n in names if names.count(n) > 1}):
+    if twice := sorted(repeated(names)):
         raise DataError(f"{place} has several items named {', '.join(twice)}; tiles need different names.")
     return name, dict(zip(names, found, strict=True))
 
