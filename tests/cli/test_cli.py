@@ -258,7 +258,8 @@ def test_a_full_disk(home: Path, tmp_path: Path, refused: Callable[..., None]) -
     refused(1, "", "map", home / "run", home / "scene", "--out", "/dev/full/map.tif")
     # A file size limit is what a full disk looks like to the writer.
     scene, run, out = str(home / "scene"), str(home / "run"), str(tmp_path / "m.tif")
-    for limit, words in ((20_000, ["scene", "make", str(tmp_path / "s")]), (9_000, ["map", run, scene, "--out", out])):
+    make = ["scene", "make", str(tmp_path / "s"), "--size", "64"]
+    for limit, words in ((20_000, make), (9_000, ["map", run, scene, "--out", out])):
         code = f"""
 import resource, signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -322,7 +323,7 @@ def _started(*words: object) -> subprocess.Popen[str]:
 
 
 def test_ctrl_c_and_resume(home: Path, tmp_path: Path, mamol: Mamol) -> None:
-    words = ["train", str(home / "scene"), *TINY_SETTINGS, "--set", "train.steps=150", "--set", "train.eval_every=15", "--out"]
+    words = ["train", str(home / "scene"), *TINY_SETTINGS, "--set", "train.steps=70", "--set", "train.eval_every=7", "--out"]
     running = _started(*words, tmp_path / "a")
     for _ in range(600):
         if (tmp_path / "a" / "state.safetensors").exists() or running.poll() is not None:
