@@ -7,6 +7,7 @@ from itertools import product
 
 import numpy as np
 from study_amounts import AMOUNT_TABLES
+from study_backbones import BACKBONE_TABLES
 from study_cells import Cell, config_of, read_set
 from study_conditions import CONDITION_TABLES
 from study_measures import MEASURE_TABLES
@@ -282,5 +283,6 @@ STUDY_TABLES: dict[str, Callable[[Study], str]] = (
     }
     | CONDITION_TABLES
     | AMOUNT_TABLES
+    | BACKBONE_TABLES
     | MEASURE_TABLES
 )
