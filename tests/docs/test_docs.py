@@ -1,8 +1,10 @@
-"""What the documents say is true: snippets run, named files exist, every key has a line."""
+"""What the documents say is true: snippets run, named files exist, tables and help are current, every key has a line."""
 
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -55,6 +57,12 @@ def test_every_key_of_scene_toml_has_a_line() -> None:
 def test_every_known_data_set_has_a_line() -> None:
     page = text("docs/data.md")
     assert [n for n in CATALOG if f"`{n}`" not in page] == []
+
+
+@pytest.mark.parametrize("script", ["benchmarks/table.py", "docs/make_pages.py"])
+def test_made_pages_are_current(script: str) -> None:
+    done = subprocess.run([sys.executable, str(ROOT / script), "--check"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_every_command_is_in_the_page() -> None:
